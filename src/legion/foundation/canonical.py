@@ -1,0 +1,72 @@
+"""Canonical JSON (RFC 8785) and the content names made from it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import rfc8785
+
+from legion.foundation.errors import InvalidValueError
+
+__all__ = ["canonical_json", "digest_bytes", "digest_file", "digest_json", "is_digest", "refuse_non_finite", "short"]
+
+_PREFIX: Final = "sha256:"
+_CHUNK_BYTES: Final = 1 << 20
+
+
+def canonical_json(value: Any) -> bytes:
+    """The one byte string of `value` under RFC 8785: sorted keys, no white space, shortest numbers.
+
+    Raises:
+        InvalidValueError: `value` holds NaN, infinity or something JSON cannot say.
+    """
+    refuse_non_finite(value)
+    try:
+        return rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError as error:
+        raise InvalidValueError(f"cannot be written as canonical JSON: {error}") from error
+
+
+def refuse_non_finite(value: Any, path: str = "$") -> None:
+    """Raises InvalidValueError, naming the path, where a number is NaN or infinite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidValueError(f"{path} is {value}, which is no measurement", hint="record it as absent, with a reason")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            refuse_non_finite(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            refuse_non_finite(item, f"{path}[{index}]")
+
+
+def digest_bytes(content: bytes) -> str:
+    """`sha256:<64 hex>` of the bytes."""
+    return _PREFIX + hashlib.sha256(content).hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """`sha256:<64 hex>` of the canonical JSON of `value`."""
+    return digest_bytes(canonical_json(value))
+
+
+def digest_file(path: Path) -> str:
+    """`sha256:<64 hex>` of a file's bytes, read in pieces."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            state.update(chunk)
+    return _PREFIX + state.hexdigest()
+
+
+def is_digest(text: str) -> bool:
+    """Whether `text` has the form `sha256:<64 hex>`."""
+    body = text.removeprefix(_PREFIX)
+    return text.startswith(_PREFIX) and len(body) == 64 and set(body) <= set("0123456789abcdef")
+
+
+def short(digest: str) -> str:
+    """The first 12 hex digits, for a screen."""
+    return digest.removeprefix(_PREFIX)[:12]

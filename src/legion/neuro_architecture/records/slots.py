@@ -1,0 +1,59 @@
+"""The manifest of LEGION Core's slots, `core/slots.json`: read by core, changed by patches only."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, final
+
+from legion.foundation.errors import UnknownNameError
+from legion.foundation.files import exclusive_lock, read_json, write_json
+from legion.foundation.settings import Settings
+from legion.neuro_architecture.spec.slot import Slot, SlotManifest
+
+__all__ = ["SlotStore"]
+
+MANIFEST: Final = Path("core") / "slots.json"
+
+
+@final
+class SlotStore:
+    """Reads and replaces the manifest of one workspace. Readers need no lock; writers take `locked()`.
+
+    Args:
+        settings: Says where the workspace is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.path = settings.workspace / MANIFEST
+
+    def read(self) -> SlotManifest:
+        """The manifest as it stands; empty before the first patch."""
+        if not self.path.is_file():
+            return SlotManifest()
+        return SlotManifest.parse(read_json(self.path), what=str(self.path))
+
+    def slot(self, name: str) -> Slot:
+        """The slot called `name`.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        slots = self.read().slots
+        if name not in slots:
+            raise UnknownNameError.of("slot", name, slots, hint="fill one: legion integrate --top 3")
+        return slots[name]
+
+    def replace(self, manifest: SlotManifest) -> None:
+        """Writes the whole manifest at once; an empty one removes the file."""
+        if manifest.slots:
+            write_json(self.path, manifest.to_dict())
+        else:
+            self.path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other writers out."""
+        with exclusive_lock(self.path.with_suffix(".lock")):
+            yield

@@ -1,0 +1,125 @@
+"""What an evaluation found: objectives against the bare base, the score, the front."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from legion.neuro_architecture.spec._value import Value
+from legion.neuro_architecture.spec.measurement import Measurement
+
+__all__ = [
+    "DEFAULT_WEIGHTS",
+    "OBJECTIVES",
+    "Direction",
+    "EvaluationResult",
+    "EvaluationSummary",
+    "ObjectiveSpec",
+    "Violation",
+]
+
+Direction = Literal["maximise", "minimise"]
+
+
+class ObjectiveSpec(Value):
+    """One axis of the comparison: its name, direction and sign in the specification's score formula."""
+
+    name: str
+    direction: Direction
+
+    @property
+    def sign(self) -> int:
+        return 1 if self.direction == "maximise" else -1
+
+
+OBJECTIVES: Final[tuple[ObjectiveSpec, ...]] = (
+    ObjectiveSpec(name="accuracy", direction="maximise"),
+    ObjectiveSpec(name="latency", direction="minimise"),
+    ObjectiveSpec(name="cost", direction="minimise"),
+    ObjectiveSpec(name="safety", direction="minimise"),
+    ObjectiveSpec(name="robustness", direction="maximise"),
+)
+
+DEFAULT_WEIGHTS: Final[dict[str, float]] = {
+    "accuracy": 0.5,
+    "latency": 0.2,
+    "cost": 0.15,
+    "safety": 0.1,
+    "robustness": 0.05,
+}
+
+
+class Violation(Value):
+    """One safety violation, so that a person can judge it.
+
+    Attributes:
+        kind: `profanity` or `identity_flip`.
+        text: The input, or the generated text.
+        detail: What went wrong, with the numbers.
+    """
+
+    kind: Literal["profanity", "identity_flip"]
+    text: str
+    detail: str
+
+
+class EvaluationResult(Value):
+    """One candidate's measurements and its place among the others.
+
+    Attributes:
+        proposal_id: The candidate.
+        run: Its run folder, relative to the workspace where possible.
+        strategy: Its family.
+        composite_score: The specification's formula over `terms`, or None where a weighted objective is absent.
+        measurements: `accuracy`, `latency_p50_ms`, `latency_p95_ms`, `latency_ratio`, `flops_per_example`,
+            `peak_memory_mb`, `adapter_size_bytes`, `safety_violations`, `robustness`, and the base's own as `base_...`.
+        terms: Each objective normalised against the bare base measured in the same run; what the score adds up.
+        is_on_front: Whether no other candidate dominates it on the terms.
+        rank: Non-domination rank, 1 for the front.
+        violations: The safety violations, one by one.
+        per_group: Metric on parts of the data (a label, a perturbation), for reading.
+        reason: Why the candidate has no score, or None.
+    """
+
+    proposal_id: str
+    run: str
+    strategy: str
+    composite_score: float | None
+    measurements: dict[str, Measurement]
+    terms: dict[str, float]
+    is_on_front: bool
+    rank: Annotated[int, Field(ge=1)] | None
+    violations: tuple[Violation, ...] = ()
+    per_group: dict[str, Measurement] = {}
+    reason: str | None = None
+
+
+class EvaluationSummary(Value):
+    """The content of `artifacts/evals/evaluation_summary.json`.
+
+    Attributes:
+        total_evaluated: Candidates measured.
+        top_3: Ids of the three best by the score.
+        weights_used: Weights of the score.
+        front: Ids of the non-dominated candidates.
+        results: All candidates, best first.
+        baseline: The bare base's own measurements in the same run.
+        machine: Where it was measured.
+        created_at: When, in RFC 3339.
+        task: Name of the task.
+        data_digest: Digest of the data set.
+        notes: How to read the numbers (scorer's limits, subsets measured).
+    """
+
+    total_evaluated: int
+    top_3: tuple[str, ...]
+    weights_used: dict[str, float]
+    front: tuple[str, ...]
+    results: tuple[EvaluationResult, ...]
+    baseline: dict[str, Measurement]
+    machine: dict[str, str | int | float | None]
+    created_at: str
+    task: str
+    data_digest: str
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,57 @@
+"""One torch thread, no network, an empty home and workspace for every test."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(
+    {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": "1",
+        "LEGION_THREADS": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+)
+
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+from legion.foundation.settings import Settings  # noqa: E402
+from legion.testing import tiny_classification, tiny_model, tiny_summarization  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread():
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folders(tmp_path_factory) -> dict[str, Path]:
+    """A tiny base model of each family."""
+    root = tmp_path_factory.mktemp("models")
+    return {family: tiny_model(root / family, family) for family in ("bert", "llama", "gpt2")}
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch) -> Settings:
+    """Settings of an empty workspace that is also the current folder."""
+    workspace, home = tmp_path / "workspace", tmp_path / "home"
+    workspace.mkdir()
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("LEGION_HOME", str(home))
+    monkeypatch.delenv("LEGION_WORKSPACE", raising=False)
+    return Settings.load()
+
+
+@pytest.fixture
+def classification_data(settings) -> Path:
+    return tiny_classification(settings.workspace / "data" / "tiny")
+
+
+@pytest.fixture
+def summarization_data(settings) -> Path:
+    return tiny_summarization(settings.workspace / "data" / "tiny-summaries")
