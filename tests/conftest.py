@@ -14,12 +14,12 @@ os.environ.update(
     }
 )
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-import pytest  # noqa: E402
+import pytest
 
-from legion.foundation.settings import Settings  # noqa: E402
-from legion.testing import tiny_classification, tiny_model, tiny_summarization  # noqa: E402
+from legion.foundation.settings import Settings
+from legion.testing import tiny_classification, tiny_model, tiny_summarization
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,7 +33,9 @@ def canonical_json(value: Any) -> bytes:
 def refuse_non_finite(value: Any, path: str = "$") -> None:
     """Raises InvalidValueError, naming the path, where a number is NaN or infinite."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidValueError(f"{path} is {value}, which is no measurement", hint="record it as absent, with a reason")
+        raise InvalidValueError(
+            f"{path} is {value}, which is no measurement", hint="record it as absent, with a reason"
+        )
     if isinstance(value, dict):
         for key, item in value.items():
             refuse_non_finite(item, f"{path}.{key}")

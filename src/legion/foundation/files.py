@@ -48,7 +48,9 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise
         fsync_folder(path.parent)
     except OSError as error:
-        raise WorldError(f"cannot write {path}", cause=str(error), hint="check the disk's free space and rights") from error
+        raise WorldError(
+            f"cannot write {path}", cause=str(error), hint="check the disk's free space and rights"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
