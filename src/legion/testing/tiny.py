@@ -126,7 +126,7 @@ def tiny_classification(folder: Path, *, num_train: int = 48, seed: int = 0) -> 
 
     def row(label: str) -> dict[str, str]:
         while True:
-            words = draw.sample(_NEUTRAL, 4) + [draw.choice(_GOOD if label == "positive" else _BAD)]
+            words = [*draw.sample(_NEUTRAL, 4), draw.choice(_GOOD if label == "positive" else _BAD)]
             draw.shuffle(words)
             text = " ".join(words)
             if text not in seen:

@@ -77,7 +77,7 @@ def find_metrics_files(patterns: Iterable[str | Path], workspace: Path) -> list[
     """
     found: set[Path] = set()
     for pattern in map(str, patterns):
-        matches = [Path(name) for name in glob.glob(str(workspace / pattern))]
+        matches = [Path(name) for name in glob.glob(str(workspace / pattern))]  # noqa: PTH207 - may be absolute
         files = [path / "metrics.json" if path.is_dir() else path for path in matches]
         files = [path for path in files if path.name == "metrics.json" and path.is_file()]
         if not files:

@@ -91,7 +91,7 @@ class EvaluationResult(Value):
     is_on_front: bool
     rank: Annotated[int, Field(ge=1)] | None
     violations: tuple[Violation, ...] = ()
-    per_group: dict[str, Measurement] = {}
+    per_group: dict[str, Measurement] = Field(default_factory=dict)
     reason: str | None = None
 
 

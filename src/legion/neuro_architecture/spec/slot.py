@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from legion.foundation.canonical import digest_json
 from legion.neuro_architecture.spec._value import Value
 from legion.neuro_architecture.spec.proposal import BaseReference
@@ -35,7 +37,7 @@ class Slot(Value):
 class SlotManifest(Value):
     """All slots by name, as stored in `core/slots.json`."""
 
-    slots: dict[str, Slot] = {}
+    slots: dict[str, Slot] = Field(default_factory=dict)
 
     @property
     def digest(self) -> str:

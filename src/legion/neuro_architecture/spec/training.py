@@ -13,12 +13,12 @@ __all__ = ["METRIC_UNITS", "TrainingMetrics", "TrialEvent", "TrialState", "trans
 
 
 class TrialState(StrEnum):
-    """Life of a trial.
+    r"""Life of a trial.
 
     ```
     running --finish--> completed --extend--> running
-       |  \\--interrupt--> interrupted --resume--> running
-       \\--diverge--> failed
+       |  \--interrupt--> interrupted --resume--> running
+       \--diverge--> failed
     ```
     """
 
@@ -119,7 +119,7 @@ class TrainingMetrics(Value):
     examples_seen: Measurement
 
     def to_flat(self) -> dict[str, Any]:
-        """The content of `metrics.json`: bare numbers or null, with `units`, `errors`, `counts` and `absent` beside them."""
+        """The content of `metrics.json`: bare numbers or null, then `units`, `errors`, `counts`, `absent`."""
         measured = {name: getattr(self, name) for name in METRIC_UNITS}
         return {
             "proposal_id": self.proposal_id,
