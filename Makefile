@@ -1,0 +1,56 @@
+# Two commands on a fresh machine (Python >= 3.11, git, make): `make quickstart` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+# torch comes first and pinned: without it, a later package would pull gigabytes of CUDA libraries.
+# On a machine whose package index serves CUDA builds, point TORCH_ARGS at the CPU index:
+#   make setup TORCH_ARGS="--index-url <the CPU wheels of pytorch.org>"
+TORCH ?= torch==2.13.0
+TORCH_ARGS ?=
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: setup assets quickstart test lint format acceptance benchmarks clean help
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: $(READY) ## make .venv with torch, the package and its tools
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python >= 3.11 is needed, this is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
+	@test -x $(BIN)/python || (echo "making $(VENV)" >&2 && $(PYTHON) -m venv $(VENV))
+	@echo "installing $(TORCH)" >&2
+	@$(PIP) install $(TORCH_ARGS) "$(TORCH)"
+	@echo "installing legion and its tools" >&2
+	@$(PIP) install --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+assets: setup ## fetch the embedded base models and data, once
+	@$(BIN)/legion assets fetch --format quiet >/dev/null
+
+quickstart: assets ## the whole loop on the embedded model and data
+	@$(BIN)/legion data prepare --format quiet >/dev/null
+	@$(BIN)/legion quickstart
+
+test: assets ## the tests
+	@$(BIN)/python -m pytest -q
+
+lint: setup ## ruff, mypy strict, the contracts of the floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## let ruff write the layout
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+acceptance: assets ## the heavy run: summarization end to end with smollm2-135m, quickstart in 4 GB
+	@$(BIN)/python benchmarks/acceptance.py
+
+benchmarks: assets ## measured figures into benchmarks/results/
+	@$(BIN)/python benchmarks/cost_model.py
+
+clean: ## remove what the targets made, not the cache of assets
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,5 @@
+"""`python -m legion.cli`."""
+
+from legion.cli.app import main
+
+main()

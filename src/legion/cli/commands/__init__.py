@@ -1,0 +1,1 @@
+"""One module a command; heavy libraries load inside the functions."""
