@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from legion.foundation.errors import IntegrityError, InvalidValueError, UnknownNameError
+from legion.neuro_architecture import ArchitectureRegistry
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_snippet_of_the_specification_runs(settings):
+    registry = ArchitectureRegistry()
+    snapshot = registry.register(
+        version="4.1.0",
+        config={"strategy": "LoRA", "rank": 8},
+        metrics={"accuracy": 0.92, "latency_ms": 45},
+        provenance={"branch": "main", "commit": "abc123"},
+        tags=["production", "lora"],
+    )
+    assert len(snapshot.semantic_hash) == 16
+    assert registry.get("a1b2c3d4e5f6g7h8") is None
+    assert registry.get(snapshot.semantic_hash) == snapshot
+    assert registry.get_by_tag("production") == [snapshot]
+    assert registry.list_all() == [snapshot]
+    assert (settings.workspace / "artifacts" / "architecture_registry" / "records").is_dir()
+    assert ArchitectureRegistry.of(settings).root == registry.root
+
+
+def test_key_order_and_spelled_out_defaults_do_not_matter(registry):
+    short = registry.register("1", {"strategy": "LoRA", "rank": 8}, {})
+    long = registry.register("1", {"dropout": 0.0, "alpha": 16, "rank": 8, "layers": None, "strategy": "LoRA"}, {})
+    assert long == short
+    assert long.config["target_modules"] == ["all-linear"]
+
+
+def test_same_content_twice_writes_nothing(filled, root, weights):
+    before = files_of(root)
+    again = filled.register("1", {"strategy": "LoRA"}, {"accuracy": 0.8}, None, ["a"], files={weights.name: weights})
+    assert again == filled.list_all()[0]
+    assert files_of(root) == before
+
+
+def test_other_evidence_is_the_next_revision_of_its_parent(filled):
+    first, _, second = filled.list_all()
+    assert (first.revision, first.parent) == (1, None)
+    assert (second.revision, second.parent) == (2, first.digest)
+    assert filled.get(first.semantic_hash) == second
+    assert filled.history(first.semantic_hash) == [first, second]
+
+
+@pytest.mark.parametrize("change", ["version", "metrics", "provenance", "tags", "files"])
+def test_each_part_of_the_content_makes_a_revision(registry, weights, change):
+    content = {"version": "1", "metrics": {"a": 1}, "provenance": {"b": 1}, "tags": ["t"], "files": {}}
+    changed = {
+        "version": "2",
+        "metrics": {"a": 2},
+        "provenance": {"b": 2},
+        "tags": ["u"],
+        "files": {"w.safetensors": weights},
+    }
+    registry.register(config={"strategy": "LoRA"}, **content)
+    second = registry.register(config={"strategy": "LoRA"}, **(content | {change: changed[change]}))
+    assert second.revision == 2
+
+
+def test_digest_is_found_with_and_without_its_prefix(filled):
+    for snapshot in filled.list_all():
+        assert filled.get(snapshot.digest) == snapshot
+        assert filled.get(snapshot.digest.removeprefix("sha256:")) == snapshot
+    assert filled.get("sha256:" + "0" * 64) is None
+    assert filled.get("../records") is None
+
+
+def test_tags_are_found_in_order(filled):
+    first, second, third = filled.list_all()
+    assert filled.get_by_tag("a") == [first, third]
+    assert filled.get_by_tag("b") == [second, third]
+    assert filled.get_by_tag("c") == []
+
+
+def test_another_registry_object_sees_what_was_appended(filled, root):
+    reader = ArchitectureRegistry(root)
+    assert len(reader.list_all()) == 3
+    added = filled.register("3", {"strategy": "Adapter"}, {})
+    assert reader.get(added.digest) == added
+
+
+def test_changing_a_returned_snapshot_changes_no_record(filled):
+    filled.list_all()[0].metrics["accuracy"] = 1.0
+    assert filled.list_all()[0].metrics == {"accuracy": 0.8}
+
+
+def test_materialised_files_are_the_registered_ones(filled, weights, tmp_path):
+    snapshot = filled.list_all()[0]
+    folder = filled.materialise(snapshot, tmp_path / "copy")
+    assert (folder / weights.name).read_bytes() == weights.read_bytes()
+    (folder / weights.name).write_bytes(b"damaged")
+    filled.materialise(snapshot, folder)
+    assert (folder / weights.name).read_bytes() == weights.read_bytes()
+
+
+def test_materialising_sweeps_no_foreign_file_away(filled, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep me")
+    with pytest.raises(InvalidValueError, match=r"mine\.txt"):
+        filled.materialise(filled.list_all()[0], tmp_path)
+
+
+def test_altered_blob_is_refused_on_read(filled, root, tmp_path):
+    snapshot = filled.list_all()[0]
+    (blob,) = [path for path in (root / "blobs").rglob("*") if path.is_file()]
+    blob.chmod(0o644)
+    blob.write_bytes(blob.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(IntegrityError, match=blob.name):
+        filled.verify_files(snapshot)
+    with pytest.raises(IntegrityError, match=blob.name):
+        filled.materialise(snapshot, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    blob.unlink()
+    with pytest.raises(IntegrityError, match="missing"):
+        filled.verify_files(snapshot)
+
+
+def test_equal_files_are_kept_once(registry, weights, root):
+    for version in ("1", "2"):
+        registry.register(version, {"strategy": "LoRA"}, {}, files={"a.safetensors": weights, "b.safetensors": weights})
+    assert len([path for path in (root / "blobs").rglob("*") if path.is_file()]) == 1
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, {"deep": [math.nan]}, b"bytes", {1: 2}, 2**60, object()])
+def test_evidence_that_is_no_json_is_refused(registry, root, value):
+    with pytest.raises(InvalidValueError, match="metrics"):
+        registry.register("1", {"strategy": "LoRA"}, {"value": value})
+    assert not root.exists()
+
+
+def test_evidence_that_is_too_deep_or_too_long_is_refused(registry):
+    deep: dict = {}
+    for _ in range(10_000):
+        deep = {"a": deep}
+    with pytest.raises(InvalidValueError, match="deeper"):
+        registry.register("1", {"strategy": "LoRA"}, deep)
+    with pytest.raises(InvalidValueError, match="at most"):
+        registry.register("1", {"strategy": "LoRA"}, {"text": "x" * (1 << 20)})
+
+
+@pytest.mark.parametrize("tags", ["production", [""], ["a\nb"], [" a"], ["x" * 101], [3]])
+def test_tags_that_are_no_labels_are_refused(registry, tags):
+    with pytest.raises(InvalidValueError):
+        registry.register("1", {"strategy": "LoRA"}, {}, tags=tags)
+
+
+def test_wrong_architectures_are_refused(registry):
+    with pytest.raises(UnknownNameError, match="LoRa"):
+        registry.register("1", {"strategy": "LoRa"}, {})
+    with pytest.raises(InvalidValueError):
+        registry.register("1", {"strategy": "LoRA", "rank": 0}, {})
+    with pytest.raises(InvalidValueError):
+        registry.register("1", "LoRA", {})
+
+
+def test_pickles_are_refused_under_any_name(registry, tmp_path, root):
+    path = tmp_path / "weights"
+    path.write_bytes(pickle.dumps({"a": 1}))
+    for name in ("weights.bin", "weights.pt", "weights.safetensors", "weights.json", "weights.txt"):
+        with pytest.raises(InvalidValueError, match="weights"):
+            registry.register("1", {"strategy": "LoRA"}, {}, files={name: path})
+    assert registry.list_all() == []
+    assert registry.verify().is_clean
+    assert [path for path in root.rglob("*") if path.is_file()] == [root / "lock"]
+
+
+@pytest.mark.parametrize("name", ["../a.json", "/a.json", "a/b.json", ".a.json", "", "a\0.json", "a" * 200 + ".json"])
+def test_file_names_that_are_paths_are_refused(registry, weights, name):
+    with pytest.raises(InvalidValueError):
+        registry.register("1", {"strategy": "LoRA"}, {}, files={name: weights})
+
+
+def test_links_folders_and_missing_files_are_refused(registry, weights, tmp_path):
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(weights)
+    for path in (link, tmp_path, tmp_path / "absent.safetensors"):
+        with pytest.raises(InvalidValueError):
+            registry.register("1", {"strategy": "LoRA"}, {}, files={"w.safetensors": path})
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), children, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(metrics=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), json_values, max_size=4))
+def test_any_json_comes_back_as_it_was(tmp_path_factory, metrics):
+    root = tmp_path_factory.mktemp("law") / "registry"
+    written = ArchitectureRegistry(root).register("1", {"strategy": "LoRA"}, metrics)
+    read = ArchitectureRegistry(root).get(written.digest)
+    assert read == written
+    assert read.metrics == metrics
