@@ -126,19 +126,36 @@ def confine(root: Path, name: str) -> Path:
     Raises:
         InvalidValueError: the name climbs out, is absolute or is empty.
     """
-    candidate = (root / name).resolve()
-    if not name or "\0" in name or not candidate.is_relative_to(root.resolve()) or candidate == root.resolve():
-        raise InvalidValueError(f"{name!r} is not a name inside {root}")
-    return candidate
+    if name and "\0" not in name:
+        candidate, folder = (root / name).resolve(), root.resolve()
+        if candidate.is_relative_to(folder) and candidate != folder:
+            return candidate
+    raise InvalidValueError(f"{name!r} is not a name inside {root}")
 
 
 @contextlib.contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
-    """Holds an advisory lock on `path` (created when missing); it is freed by exit or death of the process."""
+def exclusive_lock(path: Path, *, refusal: str | None = None) -> Iterator[None]:
+    """Holds an advisory lock on `path` (created when missing); it is freed by exit or death of the process.
+
+    Waits for another holder; with `refusal`, does not wait.
+
+    Raises:
+        WorldError: somebody else holds the lock; the message is `refusal`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor, path, refusal)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path, refusal: str | None) -> None:
+    if refusal is None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise WorldError(refusal, hint=f"wait until it ends; it holds {path}") from error
