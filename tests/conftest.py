@@ -21,6 +21,8 @@ import pytest
 from legion.foundation.settings import Settings
 from legion.testing import tiny_classification, tiny_model, tiny_summarization
 
+_ENVIRONMENT = {key: value for key, value in os.environ.items() if key == "LEGION_HOME"}
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_torch_thread():
@@ -34,6 +36,16 @@ def tiny_folders(tmp_path_factory) -> dict[str, Path]:
     """A tiny base model of each family."""
     root = tmp_path_factory.mktemp("models")
     return {family: tiny_model(root / family, family) for family in ("bert", "llama", "gpt2")}
+
+
+@pytest.fixture(scope="session")
+def embedded_home(tmp_path_factory) -> Settings:
+    """Settings with the machine's own home, the embedded assets in it (for tests marked `assets`)."""
+    from legion.neuro_architecture.data.assets import AssetStore
+
+    settings = Settings.load(workspace=tmp_path_factory.mktemp("embedded"), environment=_ENVIRONMENT)
+    AssetStore(settings).fetch()
+    return settings
 
 
 @pytest.fixture
