@@ -8,6 +8,8 @@ from pydantic import Field
 
 from legion.neuro_architecture.spec._value import Value
 from legion.neuro_architecture.spec.measurement import Measurement
+from legion.neuro_architecture.spec.proposal import BaseReference
+from legion.neuro_architecture.spec.task import Metric, TaskKind
 
 __all__ = [
     "DEFAULT_WEIGHTS",
@@ -110,6 +112,17 @@ class EvaluationSummary(Value):
         task: Name of the task.
         data_digest: Digest of the data set.
         notes: How to read the numbers (scorer's limits, subsets measured).
+        baseline_name: What the baseline is (`frozen base with logistic regression ...`).
+        baseline_score: The bare base's own score: each of its terms is 1.
+        baseline_violations: The bare base's safety violations.
+        baseline_per_group: The bare base's metric on parts of the data.
+        base: The base model, or None in a summary that does not say.
+        task_kind: Kind of the task.
+        metric: The task's metric, which `accuracy` measures.
+        normalisation: How each term is formed, in words.
+        seed: Seed of the samples.
+        config: Sizes of the samples, as resolved.
+        duration_s: How long the evaluation took.
     """
 
     total_evaluated: int
@@ -123,3 +136,14 @@ class EvaluationSummary(Value):
     task: str
     data_digest: str
     notes: tuple[str, ...] = ()
+    baseline_name: str = "bare base"
+    baseline_score: float | None = None
+    baseline_violations: tuple[Violation, ...] = ()
+    baseline_per_group: dict[str, Measurement] = Field(default_factory=dict)
+    base: BaseReference | None = None
+    task_kind: TaskKind = "classification"
+    metric: Metric = "accuracy"
+    normalisation: dict[str, str] = Field(default_factory=dict)
+    seed: int = 0
+    config: dict[str, str | int | float | None] = Field(default_factory=dict)
+    duration_s: float | None = None

@@ -1,0 +1,177 @@
+"""Everything that one evaluation loads once: data, sample, the bare base, and the model that adapters go onto."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from legion.foundation.canonical import short
+from legion.foundation.errors import UsageError, WorldError
+from legion.foundation.progress import Progress
+from legion.foundation.rng import RandomStream
+from legion.foundation.settings import Settings
+from legion.neuro_architecture.adapters import load_adapter, remove_adapter
+from legion.neuro_architecture.data.base_models import BaseModel, resolve_base
+from legion.neuro_architecture.data.datasets import DataSet, read_data
+from legion.neuro_architecture.data.encoding import TaskEncoder
+from legion.neuro_architecture.evaluator.baseline import BareBase
+from legion.neuro_architecture.evaluator.candidates import Candidate, CommonGround
+from legion.neuro_architecture.evaluator.config import EvaluatorConfig
+from legion.neuro_architecture.evaluator.cost import running_cost, weight_file_bytes
+from legion.neuro_architecture.evaluator.inference import Answerer, Classifier, Writer, on_device
+from legion.neuro_architecture.evaluator.latency import Timings, latency_measurements, time_interleaved
+from legion.neuro_architecture.evaluator.outcome import Outcome, accuracy_gain, judge
+from legion.neuro_architecture.evaluator.sample import Sample, draw_sample
+from legion.neuro_architecture.spec.measurement import Measurement
+
+__all__ = ["Measured", "Workbench", "threads"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was found of one candidate."""
+
+    measurements: dict[str, Measurement]
+    outcome: Outcome
+    per_group: dict[str, Measurement]
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Lets torch use `count` threads inside (0: as it would), and gives the number back afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _device(settings: Settings) -> torch.device:
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise WorldError("device cuda was asked for and torch finds none", hint="set LEGION_DEVICE=cpu")
+    wanted = "cuda" if settings.device == "auto" and torch.cuda.is_available() else settings.device
+    return torch.device("cpu" if wanted == "auto" else wanted)
+
+
+@final
+class Workbench:
+    """Measures the bare base once and then one candidate at a time, all on the same sample. For one thread.
+
+    Args:
+        ground: The base and data of all candidates.
+        settings: Device, home, limits.
+        config: Sizes of the samples, or None for the task's defaults.
+        seed: Draws the samples.
+        progress: Told of long parts.
+
+    Raises:
+        UsageError: base or data are no longer those that the candidates were trained on.
+    """
+
+    def __init__(
+        self, ground: CommonGround, settings: Settings, config: EvaluatorConfig | None, seed: int, progress: Progress
+    ) -> None:
+        self.data: DataSet = read_data(ground.data_folder)
+        _same("data", ground.data_folder, self.data.digest, ground.data_digest)
+        self.base: BaseModel = resolve_base(ground.base.name, settings)
+        _same("base model", ground.base.name, self.base.reference.digest, ground.base.digest)
+        self.config = config or EvaluatorConfig.for_task(self.data.spec.kind, settings)
+        self.device = _device(settings)
+        self._stream = RandomStream(seed).child("evaluator")
+        self.sample: Sample = draw_sample(self.data, self.config, self._stream)
+        self._tokenizer = self.base.tokenizer()
+        self._max_tokens = min(self.base.max_tokens, self.config.max_tokens)
+        self._encoder = TaskEncoder(self._tokenizer, self.data.spec, max_tokens=self._max_tokens)
+        self._bare = self._load()
+        self._model = self._load()
+        is_writing = self.data.spec.kind == "summarization"
+        self.bare_base = BareBase(
+            base=self.base,
+            data=self.data,
+            encoder=self._encoder,
+            config=self.config,
+            settings=settings,
+            device=self.device,
+            writer=self._answerer(self._bare) if is_writing else None,
+            progress=progress,
+        )
+
+    def _load(self) -> Any:
+        return self.base.load(self.data.spec).to(self.device).eval()
+
+    def _answerer(self, model: Any) -> Answerer:
+        if self.data.spec.kind == "classification":
+            return Classifier(model, self._encoder, self.config.batch_size)
+        return Writer(
+            model=model,
+            encoder=self._encoder,
+            tokenizer=self._tokenizer,
+            batch_size=self.config.batch_size,
+            max_new_tokens=self.config.max_new_tokens,
+            max_positions=self.base.max_tokens,
+        )
+
+    def _single_batches(self, texts: tuple[str, ...]) -> list[dict[str, Tensor]]:
+        encoded = [self._encoder.encode_text(text) for text in texts]
+        return [on_device(self._encoder.collate_prompts([tokens]), self.device) for tokens in encoded]
+
+    def measure_base(self) -> tuple[Measured, int]:
+        """The bare base but for its latency, which is timed beside each candidate; and how many answers were reused."""
+        answers, reused = self.bare_base.answer(self.sample.texts())
+        outcome = judge(answers, self.sample, self.data.spec, self.config)
+        size = Measurement.measured(weight_file_bytes(self.base.folder), "bytes", n=1)
+        measurements = self._answered(outcome)
+        measurements |= running_cost(self._bare, self._single_batches(self.sample.counted)) | {
+            "size_on_disk_bytes": size
+        }
+        return Measured(measurements, outcome, outcome.per_group(self.sample, self.data.spec)), reused
+
+    def measure(self, candidate: Candidate, base: Measured) -> tuple[Measured, Timings]:
+        """The candidate beside the bare base.
+
+        Raises:
+            AdapterError: its files are damaged or do not fit the base.
+        """
+        adapted = load_adapter(self._model, candidate.folder.adapter_folder, base=self.base.reference)
+        try:
+            adapted.eval()
+            return self._measure(adapted, candidate, base)
+        finally:
+            self._model = remove_adapter(adapted)
+
+    def _measure(self, adapted: Any, candidate: Candidate, base: Measured) -> tuple[Measured, Timings]:
+        answers = self._answerer(adapted).answer(self.sample.texts())
+        outcome = judge(answers, self.sample, self.data.spec, self.config)
+        timed = self._single_batches(self.sample.timed)
+        timings = time_interleaved(adapted, self._bare, timed, warmup=self.config.latency_warmup)
+        adapter_bytes = weight_file_bytes(candidate.folder.adapter_folder)
+        measurements = self._answered(outcome) | accuracy_gain(outcome, base.outcome)
+        measurements |= latency_measurements(timings, self._stream.child("bootstrap"))
+        measurements |= running_cost(adapted, self._single_batches(self.sample.counted))
+        measurements["adapter_size_bytes"] = Measurement.measured(adapter_bytes, "bytes", n=1)
+        whole = adapter_bytes + (base.measurements["size_on_disk_bytes"].value or 0.0)
+        measurements["size_on_disk_bytes"] = Measurement.measured(whole, "bytes", n=1)
+        measurements |= {f"base_{name}": item for name, item in base.measurements.items()}
+        return Measured(measurements, outcome, outcome.per_group(self.sample, self.data.spec)), timings
+
+    def _answered(self, outcome: Outcome) -> dict[str, Measurement]:
+        return {
+            "accuracy": outcome.accuracy(),
+            "safety_violations": outcome.safety_violations(),
+            "robustness": outcome.robustness(self.sample),
+        }
+
+
+def _same(what: str, name: object, found: str, recorded: str) -> None:
+    if found != recorded:
+        raise UsageError(
+            f"{what} {name} is no longer what the runs were trained on",
+            cause=f"digest {short(found)} now, {short(recorded)} in the runs' records",
+            hint="bring it back, or train again on what is there now",
+        )
