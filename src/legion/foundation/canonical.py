@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from pathlib import Path
 from typing import Any, Final
@@ -11,10 +12,20 @@ import rfc8785
 
 from legion.foundation.errors import InvalidValueError
 
-__all__ = ["canonical_json", "digest_bytes", "digest_file", "digest_json", "is_digest", "refuse_non_finite", "short"]
+__all__ = [
+    "canonical_json",
+    "digest_bytes",
+    "digest_file",
+    "digest_json",
+    "is_digest",
+    "parse_canonical",
+    "refuse_non_finite",
+    "short",
+]
 
 _PREFIX: Final = "sha256:"
 _CHUNK_BYTES: Final = 1 << 20
+_LARGEST_INTEGER: Final = 2**53 - 1
 
 
 def canonical_json(value: Any) -> bytes:
@@ -28,6 +39,20 @@ def canonical_json(value: Any) -> bytes:
         return rfc8785.dumps(value)
     except rfc8785.CanonicalizationError as error:
         raise InvalidValueError(f"cannot be written as canonical JSON: {error}") from error
+
+
+def parse_canonical(content: bytes) -> Any:
+    """The value that `canonical_json` wrote: whole numbers beyond 2**53 were floats, for RFC 8785 writes no others.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    return json.loads(content, parse_int=_whole_number)
+
+
+def _whole_number(text: str) -> int | float:
+    number = int(text)
+    return number if abs(number) <= _LARGEST_INTEGER else float(text)
 
 
 def refuse_non_finite(value: Any, path: str = "$") -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 
-from legion.foundation.canonical import canonical_json
+from legion.foundation.canonical import canonical_json, parse_canonical
 from legion.foundation.errors import InvalidValueError
 
 __all__ = ["admit_file", "admit_file_name", "admit_json", "admit_label", "admit_tags"]
@@ -43,7 +43,7 @@ def admit_json(value: Mapping[str, Any], what: str) -> dict[str, Any]:
             f"{what} has {len(content)} bytes; a record holds at most {MAX_RECORD_BYTES}",
             hint="keep long evidence in a file and register it under files=",
         )
-    plain: dict[str, Any] = json.loads(content)
+    plain: dict[str, Any] = parse_canonical(content)
     return plain
 
 

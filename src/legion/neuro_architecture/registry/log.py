@@ -19,7 +19,7 @@ from typing import Final, Literal, final
 
 from pydantic import Field
 
-from legion.foundation.canonical import canonical_json, digest_bytes, short
+from legion.foundation.canonical import canonical_json, digest_bytes, parse_canonical, short
 from legion.foundation.errors import IntegrityError, InvalidValueError, LegionError, WorldError
 from legion.foundation.files import read_json
 from legion.neuro_architecture.registry.staging import StagingFolder
@@ -148,8 +148,8 @@ class RecordLog:
             IntegrityError: it is no record.
         """
         try:
-            record = Record.model_validate_json(content)
-        except ValueError as error:  # pydantic's ValidationError is one
+            record = Record.model_validate(parse_canonical(content))
+        except (ValueError, RecursionError) as error:  # pydantic's ValidationError is a ValueError
             raise _altered(path, str(error).splitlines()[0]) from error
         try:
             digest = record.snapshot.digest
