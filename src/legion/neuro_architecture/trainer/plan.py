@@ -1,0 +1,80 @@
+"""What a call of `train` does about the run folder it finds."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from legion.foundation.files import fsync_folder
+from legion.foundation.settings import Settings
+from legion.neuro_architecture.records import RunFolder
+from legion.neuro_architecture.spec.training import TrainingMetrics, TrialEvent, TrialState, transition
+from legion.neuro_architecture.trainer.checkpoint import Checkpoint, read_checkpoint, remove_leftovers
+
+__all__ = ["Beginning", "find_beginning", "move_aside"]
+
+REPLACED: Final = Path("artifacts") / "proxy_runs_replaced"
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """Where training begins.
+
+    Attributes:
+        stored: Metrics that already answer the call, or None.
+        checkpoint: Where to continue, or None to start at step 0.
+        is_replacing: Whether what lies in the run folder belongs to another trial and moves aside first.
+    """
+
+    stored: TrainingMetrics | None = None
+    checkpoint: Checkpoint | None = None
+    is_replacing: bool = False
+
+
+def find_beginning(run: RunFolder, identity: dict[str, Any], steps: int) -> Beginning:
+    """Reads the run folder and decides. Call under the run's lock.
+
+    | found | asked for the same steps | for more | for fewer than done |
+    |---|---|---|---|
+    | completed | its metrics | extend | anew |
+    | failed | its metrics | anew | anew |
+    | interrupted or running (killed) | resume | resume, extended | anew |
+
+    Other data, seed or config: anew. Anew moves the old folder aside.
+    """
+    if not run.metrics_path.is_file():
+        return Beginning(is_replacing=run.path.exists())
+    metrics, record = run.read_metrics()
+    if record.get("identity") != identity:
+        return Beginning(is_replacing=True)
+    is_same_length = record.get("steps") == steps
+    if metrics.state is TrialState.FAILED:
+        return Beginning(stored=metrics) if is_same_length else Beginning(is_replacing=True)
+    if metrics.state is TrialState.COMPLETED and is_same_length and run.adapter_folder.is_dir():
+        return Beginning(stored=metrics)
+    remove_leftovers(run.path)
+    checkpoint = read_checkpoint(run.checkpoint_folder)
+    if checkpoint is None:
+        return Beginning(is_replacing=metrics.state is TrialState.COMPLETED)
+    if checkpoint.identity != identity or checkpoint.progress.step > steps:
+        return Beginning(is_replacing=True)
+    event = TrialEvent.EXTEND if metrics.state is TrialState.COMPLETED else TrialEvent.RESUME
+    transition(metrics.state, event)
+    return Beginning(checkpoint=checkpoint)
+
+
+def move_aside(settings: Settings, run: RunFolder) -> Path:
+    """Moves a run folder to `artifacts/proxy_runs_replaced/<id>-<n>` and returns that folder."""
+    shelf = settings.workspace / REPLACED
+    shelf.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while (target := shelf / f"{run.path.name}-{number}").exists():
+        number += 1
+    run.path.rename(target)
+    fsync_folder(shelf)
+    fsync_folder(run.path.parent)
+    _LOGGER.info("run folder moved aside", extra={"run": str(run.path), "target": str(target)})
+    return target

@@ -1,0 +1,32 @@
+"""What happens at which step, as pure functions of (step, steps): a resumed run needs no memory of its schedule."""
+
+from __future__ import annotations
+
+from legion.neuro_architecture.trainer.config import TrainerConfig
+
+__all__ = ["is_checkpoint_due", "learning_rate", "validation_points"]
+
+
+def learning_rate(step: int, steps: int, *, peak: float, warmup_share: float) -> float:
+    """The rate of update `step`, counted from 0: linear warm-up to `peak`, then linear decay towards zero.
+
+    With w = round(warmup_share * steps): peak (step + 1) / (w + 1) while step < w, then
+    peak (steps - step) / (steps - w). Every update has a rate above zero.
+    """
+    warmup = round(warmup_share * steps)
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    return peak * (steps - step) / (steps - warmup)
+
+
+def validation_points(steps: int, num_validations: int) -> tuple[int, ...]:
+    """Numbers of finished steps after which validation is due, evenly spread; the last is `steps`."""
+    return tuple(sorted({max(1, round(steps * part / num_validations)) for part in range(1, num_validations + 1)}))
+
+
+def is_checkpoint_due(*, worked_s: float, num_steps: int, steps: int, config: TrainerConfig) -> bool:
+    """Whether to save, `worked_s` seconds and `num_steps` steps after the last checkpoint."""
+    if num_steps == 0:
+        return False
+    is_long = worked_s >= config.checkpoint_every_s and num_steps >= config.checkpoint_share * steps
+    return is_long or worked_s >= config.checkpoint_within_s
