@@ -57,6 +57,7 @@ def inspect_model(model: Any) -> ModelAnatomy:
     layers = tuple(_layer(modules, path, index) for index, path in enumerate(_block_paths(base, modules)))
     config = base.config.get_text_config()
     ffn = _ffn_linears(layers[0])
+    head = _head_modules(base, modules)
     return ModelAnatomy(
         model_type=base.config.model_type,
         hidden_size=config.hidden_size,
@@ -67,8 +68,9 @@ def inspect_model(model: Any) -> ModelAnatomy:
         is_ffn_gated=len(ffn) == 3 or ffn[0].out_features == 2 * ffn[-1].in_features,
         is_causal=type(base).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values(),
         layers=layers,
-        head_modules=_head_modules(base, modules),
+        head_modules=head,
         num_parameters=_count_parameters(modules),
+        head_parameters=sum(_count_parameters(dict(base_modules(modules[name])) | {"": modules[name]}) for name in head),
     )
 
 

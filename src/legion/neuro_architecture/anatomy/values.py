@@ -81,6 +81,7 @@ class ModelAnatomy:
         head_modules: Names of the untrained task head's top modules (`classifier`, `score`); they are trained and
             saved with the adapter. Empty for a causal model.
         num_parameters: Weights of the whole model.
+        head_parameters: Weights of `head_modules`, for as many labels as the model was built with.
     """
 
     model_type: str
@@ -94,6 +95,7 @@ class ModelAnatomy:
     layers: tuple[LayerAnatomy, ...]
     head_modules: tuple[str, ...]
     num_parameters: int
+    head_parameters: int = 0
 
     @property
     def num_layers(self) -> int:

@@ -52,12 +52,13 @@ class CostEstimate(Value):
     """What the analytic cost model expects; nothing here was measured on the adapter itself.
 
     Attributes:
-        trainable_parameters: Adapter weights; exact, counted from module shapes.
+        trainable_parameters: Weights of the adapter and of the task's head; exact, counted from module shapes.
         adapter_size_bytes: Their size in fp32.
         expected_flops: Floating-point operations of one forward pass over one example of `sequence_length` tokens.
         expected_base_flops: The same without the adapter.
         expected_latency_ms: Batch-1 forward pass, from the operations and this machine's calibration.
         sequence_length: Tokens the estimates assume.
+        expected_base_latency_ms: The latency without the adapter, or None where it was not estimated.
     """
 
     trainable_parameters: int
@@ -66,6 +67,7 @@ class CostEstimate(Value):
     expected_base_flops: float
     expected_latency_ms: float
     sequence_length: int
+    expected_base_latency_ms: float | None = None
 
 
 class RiskFactor(Value):
