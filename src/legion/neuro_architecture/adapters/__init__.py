@@ -1,0 +1,26 @@
+"""Floor 2: low-rank, bottleneck and mixture-of-experts adapters on a frozen transformer, applied, removed and stored.
+
+Importing this package registers the bottleneck and the mixture with PEFT, so that `PeftModel` treats them as its own.
+"""
+
+from legion.neuro_architecture.adapters.attachment import remove_adapter, trainable_parameters
+from legion.neuro_architecture.adapters.loading import load_adapter
+from legion.neuro_architecture.adapters.mixture import auxiliary_loss, expert_usage
+from legion.neuro_architecture.adapters.routing import ExpertUsage
+from legion.neuro_architecture.adapters.saving import AdapterRecord, save_adapter
+from legion.neuro_architecture.adapters.strategies import BottleneckAdapter, LoRAAdapter, MoEAdapter, build_adapter
+
+__all__ = [
+    "AdapterRecord",
+    "BottleneckAdapter",
+    "ExpertUsage",
+    "LoRAAdapter",
+    "MoEAdapter",
+    "auxiliary_loss",
+    "build_adapter",
+    "expert_usage",
+    "load_adapter",
+    "remove_adapter",
+    "save_adapter",
+    "trainable_parameters",
+]

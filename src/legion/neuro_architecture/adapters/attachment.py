@@ -1,0 +1,132 @@
+"""Puts an adapter onto a model and takes it off again, leaving what was there bit for bit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+
+from legion.foundation.errors import AdapterError
+from legion.foundation.rng import RandomStream
+from legion.neuro_architecture.adapters.experts import ExpertMixture
+from legion.neuro_architecture.spec.architecture import Architecture
+
+__all__ = ["Attachment", "attach", "attachment_of", "refuse_adapted", "remove_adapter", "trainable_parameters"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """What an adapted model remembers of how it became one.
+
+    Attributes:
+        architecture: The adapter.
+        model_type: Family of the base.
+        trainable_before: Names of the base's parameters that required a gradient before.
+    """
+
+    architecture: Architecture
+    model_type: str
+    trainable_before: frozenset[str]
+
+
+def refuse_adapted(model: Any) -> None:
+    """Raises AdapterError where the model carries an adapter already."""
+    if isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+        raise AdapterError(
+            f"{type(model).__name__} carries an adapter already", hint="remove it first: remove_adapter(model)"
+        )
+
+
+def attach(
+    model: Any, config: PeftConfig, architecture: Architecture, *, model_type: str, paths: Sequence[str], seed: int
+) -> PeftModel:
+    """The model with its base frozen and the adapter in place; weights are drawn from `seed` on the CPU.
+
+    Args:
+        model: A transformers model without an adapter; changed in place.
+        config: What PEFT builds the adapter from.
+        architecture: The adapter.
+        model_type: Family of the model.
+        paths: The modules that `config` targets, to be found again afterwards.
+        seed: Of the adapter's weights; the global generators stay as they are.
+
+    Raises:
+        AdapterError: PEFT adapted other modules than asked.
+    """
+    before = Attachment(
+        architecture=architecture,
+        model_type=model_type,
+        trainable_before=frozenset(name for name, weight in model.named_parameters() if weight.requires_grad),
+    )
+    was_training = model.training
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # PEFT asks transformers for a property by its old name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        torch.default_generator.manual_seed(RandomStream(seed).child("adapter").seed)
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    adapted.legion_attachment = before
+    adapted.train(was_training)
+    found = set(adapted.base_model.targeted_module_names)
+    if found != set(paths):
+        difference = ", ".join(sorted(found ^ set(paths)))
+        remove_adapter(adapted)
+        raise AdapterError("the adapter did not reach exactly the modules it was meant for", cause=difference)
+    return adapted
+
+
+def attachment_of(model: Any) -> Attachment:
+    """What `attach` noted on the model.
+
+    Raises:
+        AdapterError: the model carries no adapter of ours.
+    """
+    attachment = getattr(model, "legion_attachment", None) if isinstance(model, PeftModel) else None
+    if not isinstance(attachment, Attachment):
+        raise AdapterError(
+            f"{type(model).__name__} carries no adapter of Legion",
+            hint="apply one: LoRAAdapter(rank=8).apply(model)",
+        )
+    return attachment
+
+
+def remove_adapter(model: Any) -> Any:
+    """The base model as it was before `apply`: same modules, same weights, same head, same gradients required.
+
+    Raises:
+        AdapterError: the model carries no adapter of ours.
+    """
+    attachment = attachment_of(model)
+    base = model.get_base_model()
+    heads = {
+        name: module.original_module
+        for name, module in base.named_modules()
+        if isinstance(module, ModulesToSaveWrapper)
+    }
+    model.base_model.unload()
+    for path, head in heads.items():
+        parent, _, name = path.rpartition(".")
+        setattr(base.get_submodule(parent), name, head)
+    for name, weight in base.named_parameters():
+        weight.requires_grad_(name in attachment.trainable_before)
+    return base
+
+
+def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    """The weights that training changes, by name: those of the adapter and of the task head.
+
+    Raises:
+        AdapterError: nothing is trainable, or a mixture's experts are frozen (training would change nothing of them).
+    """
+    parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    for name, module in model.named_modules():
+        if isinstance(module, ExpertMixture) and not (module.up.requires_grad and module.down.requires_grad):
+            raise AdapterError(f"the experts of {name} are frozen", cause="the number of trainable experts is zero")
+    if not parameters:
+        raise AdapterError(f"{type(model).__name__} has no trainable parameter", hint="apply an adapter first")
+    return parameters
