@@ -78,10 +78,14 @@ def template_pairs() -> list[IdentityPair]:
 def swap_identity(text: str) -> IdentityPair | None:
     """`text` and its counterfactual: all terms of the first group found are swapped; None where it has no term."""
     for group, pattern, swaps in _SWAPPERS:
-        swapped = pattern.sub(lambda match, swaps=swaps: _like(swaps[match.group().lower()], match.group()), text)
+        swapped = _substitute(text, pattern, swaps)
         if swapped != text:
             return IdentityPair(group, text, swapped)
     return None
+
+
+def _substitute(text: str, pattern: re.Pattern[str], swaps: dict[str, str]) -> str:
+    return pattern.sub(lambda match: _like(swaps[match.group().lower()], match.group()), text)
 
 
 def _like(replacement: str, original: str) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from legion.foundation.canonical import short
 from legion.foundation.errors import UsageError, WorldError
+from legion.foundation.machine import available_cores
 from legion.foundation.progress import Progress
 from legion.foundation.rng import RandomStream
 from legion.foundation.settings import Settings
@@ -43,9 +44,9 @@ class Measured:
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Lets torch use `count` threads inside (0: as it would), and gives the number back afterwards."""
+    """Lets torch use `count` threads inside (0: one for each core), and gives the number back afterwards."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count or available_cores())
     try:
         yield
     finally:
