@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Final, final
+from typing import final
 
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
-__all__ = ["ExpertMixture"]
+from legion.neuro_architecture.spec.architecture import WIDEST_DENSE_MIXTURE
 
-# Measured on one CPU thread at widths 384 and 576 and 400 to 4,000 tokens, eight experts, two of them used: one matrix
-# product over all experts wins up to a total inner width of 128 and loses by up to 2 at 512.
-_WIDEST_DENSE: Final = 256
+__all__ = ["ExpertMixture"]
 
 
 @final
@@ -61,7 +59,7 @@ class ExpertMixture(nn.Module):
         p_NE = self._logits.float().softmax(-1).reshape(x_ND.shape[0], -1).to(x_ND.dtype)
         top = p_NE.topk(self.top_k, dim=-1)
         num_experts, inner, _ = self.up.shape
-        if x_ND.device.type == "cpu" and num_experts * inner > _WIDEST_DENSE:
+        if x_ND.device.type == "cpu" and num_experts * inner > WIDEST_DENSE_MIXTURE:
             y_ND = self._sparse(x_ND, top.values, top.indices)
         else:
             y_ND = self._dense(x_ND, torch.zeros_like(p_NE).scatter(-1, top.indices, top.values))

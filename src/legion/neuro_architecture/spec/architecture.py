@@ -12,6 +12,7 @@ from legion.neuro_architecture.spec._value import Value, explain
 
 __all__ = [
     "SEMANTIC_HASH_HEX_DIGITS",
+    "WIDEST_DENSE_MIXTURE",
     "AdapterArchitecture",
     "Architecture",
     "LoRAArchitecture",
@@ -25,6 +26,11 @@ __all__ = [
 ]
 
 SEMANTIC_HASH_HEX_DIGITS: Final = 16
+
+# Total inner width of a mixture (num_experts * bottleneck_size) up to which a CPU computes all experts as one product.
+# Measured on one thread at widths 384 and 576 and 400 to 4,000 tokens, eight experts, two of them used: one product
+# wins up to a total of 128 and loses by up to 2 at 512.
+WIDEST_DENSE_MIXTURE: Final = 256
 
 Strategy = Literal["LoRA", "Adapter", "MoE"]
 NonLinearity = Literal["relu", "gelu", "silu"]
