@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from legion.foundation.errors import IntegrityError, InvalidValueError, UnknownNameError
@@ -205,6 +206,7 @@ json_values = st.recursive(
 )
 
 
+@settings_of_hypothesis(max_examples=40, deadline=None)
 @given(metrics=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), json_values, max_size=4))
 def test_any_json_comes_back_as_it_was(tmp_path_factory, metrics):
     root = tmp_path_factory.mktemp("law") / "registry"

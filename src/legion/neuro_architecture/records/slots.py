@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, final
 
 from legion.foundation.errors import UnknownNameError
-from legion.foundation.files import exclusive_lock, read_json, write_json
+from legion.foundation.files import exclusive_lock, fsync_folder, read_json, write_bytes
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.spec.slot import Slot, SlotManifest
 
@@ -47,10 +48,26 @@ class SlotStore:
 
     def replace(self, manifest: SlotManifest) -> None:
         """Writes the whole manifest at once; an empty one removes the file."""
-        if manifest.slots:
-            write_json(self.path, manifest.to_dict())
-        else:
-            self.path.unlink(missing_ok=True)
+        self.write(self.bytes_of(manifest))
+
+    @staticmethod
+    def bytes_of(manifest: SlotManifest) -> bytes | None:
+        """The file's content for this manifest; None, for no file, where it has no slot."""
+        if not manifest.slots:
+            return None
+        return (json.dumps(manifest.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    def content(self) -> bytes | None:
+        """The file's exact bytes, or None where there is no file."""
+        return self.path.read_bytes() if self.path.is_file() else None
+
+    def write(self, content: bytes | None) -> None:
+        """Puts exactly these bytes in the file's place at once; None removes it. Durable on return."""
+        if content is not None:
+            write_bytes(self.path, content)
+        elif self.path.exists():
+            self.path.unlink()
+            fsync_folder(self.path.parent)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

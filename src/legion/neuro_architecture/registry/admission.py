@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +12,12 @@ from safetensors import SafetensorError, safe_open
 
 from legion.foundation.canonical import canonical_json, parse_canonical
 from legion.foundation.errors import InvalidValueError
+from legion.foundation.labels import plain_label
 
-__all__ = ["admit_file", "admit_file_name", "admit_json", "admit_label", "admit_tags"]
+__all__ = ["admit_file", "admit_file_name", "admit_json", "admit_tags"]
 
 MAX_RECORD_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
-MAX_LABEL_CHARACTERS: Final = 100
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TEXT_SUFFIXES: Final = (".txt", ".md", ".toml", ".jsonl", ".csv")
 _JSON_SUFFIX: Final = ".json"
@@ -62,18 +61,6 @@ def _children(item: Any) -> Iterable[Any]:
     return item if isinstance(item, (list, tuple)) else ()
 
 
-def admit_label(text: str, what: str) -> str:
-    """`text`, when it is one printable line of 1 to 100 characters without blanks around it.
-
-    Raises:
-        InvalidValueError: it is not.
-    """
-    is_plain = isinstance(text, str) and text == text.strip() and 0 < len(text) <= MAX_LABEL_CHARACTERS
-    if not is_plain or any(unicodedata.category(character)[0] == "C" for character in text):
-        raise InvalidValueError(f"{what} {str(text)[:40]!r} is not 1 to {MAX_LABEL_CHARACTERS} printable characters")
-    return text
-
-
 def admit_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Sorted unique tags.
 
@@ -82,7 +69,7 @@ def admit_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(tags, str):
         raise InvalidValueError(f"tags is the one string {tags!r}", hint=f"write tags=[{tags!r}]")
-    return tuple(sorted({admit_label(tag, "tag") for tag in tags}))
+    return tuple(sorted({plain_label(tag, "tag") for tag in tags}))
 
 
 def admit_file_name(name: str) -> str:

@@ -13,8 +13,9 @@ from legion.foundation.canonical import digest_file
 from legion.foundation.clock import Clock, SystemClock, rfc3339
 from legion.foundation.errors import InvalidValueError, WorldError
 from legion.foundation.files import confine, exclusive_lock, fsync_folder, publish_folder
+from legion.foundation.labels import plain_label
 from legion.foundation.settings import Settings
-from legion.neuro_architecture.registry.admission import admit_file_name, admit_json, admit_label, admit_tags
+from legion.neuro_architecture.registry.admission import admit_file_name, admit_json, admit_tags
 from legion.neuro_architecture.registry.blobs import BlobStore
 from legion.neuro_architecture.registry.index import SnapshotIndex, content_name
 from legion.neuro_architecture.registry.log import RecordLog
@@ -103,7 +104,7 @@ class ArchitectureRegistry:
             raise InvalidValueError(f"config is no mapping but {type(config).__name__}")
         architecture = parse_architecture(dict(config))
         draft = ArchitectureSnapshot(
-            version=admit_label(version, "version"),
+            version=plain_label(version, "version"),
             semantic_hash=semantic_hash(architecture),
             revision=1,
             config=admit_json(architecture.to_dict(), "config"),
