@@ -1,0 +1,128 @@
+"""Makes proposals: even over the strategies, valid for the model, never twice the same, reproducible by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import final
+
+from legion.foundation.errors import InvalidValueError
+from legion.foundation.rng import RandomStream
+from legion.foundation.settings import Settings
+from legion.neuro_architecture.generator.problem import Problem, pose_problem
+from legion.neuro_architecture.records import ProposalStore
+from legion.neuro_architecture.space import (
+    Calibration,
+    SearchSpace,
+    assess_risk,
+    calibrate,
+    check_strategies,
+    estimate_cost,
+)
+from legion.neuro_architecture.spec.architecture import Architecture, strategy_names
+from legion.neuro_architecture.spec.proposal import ArchitectureProposal, TrainingRecipe
+
+__all__ = ["ArchitectureGenerator"]
+
+Candidate = tuple[Architecture, TrainingRecipe]
+
+
+@final
+class ArchitectureGenerator:
+    """Proposes adapter architectures.
+
+    The same seed, task, base, strategies and machine give the same files, byte for byte; a larger `n` begins with the
+    proposals of a smaller one. The order of `strategies` does not matter.
+
+    Args:
+        seed: Decides the draws.
+        settings: The workspace that proposals are stored in; by default the one around the current folder.
+    """
+
+    def __init__(self, seed: int = 0, *, settings: Settings | None = None) -> None:
+        self.seed = seed
+        self._settings = settings or Settings.load()
+
+    def generate(
+        self,
+        task: str,
+        n: int,
+        strategies: Sequence[str] | None = None,
+        *,
+        base: str | None = None,
+        data: Path | str | None = None,
+    ) -> list[ArchitectureProposal]:
+        """Makes `n` proposals and stores them under `orchestrator/proposals/`.
+
+        Strategies take turns, each beginning with its well-known good default. No two proposals have the same
+        semantic hash, whatever their recipes.
+
+        Args:
+            task: An embedded task, or with `data` any label.
+            n: How many.
+            strategies: Families to propose; all by default.
+            base: Base model; by default the settings' one, then the one of the embedded task of this kind.
+            data: Data set that the proposals are for; its kind, labels and lengths are used.
+
+        Raises:
+            InvalidValueError: `n` is below 1 or above what the space holds; a strategy is named twice.
+            UnknownNameError: no such task, strategy or base.
+            DataError: the data set is broken.
+            ModelError: the base model cannot be used for the task.
+        """
+        _check_count(n)
+        chosen = check_strategies(strategy_names() if strategies is None else strategies)
+        problem = pose_problem(task, base=base, data=data, settings=self._settings)
+        space = SearchSpace(problem.anatomy, chosen)
+        _check_room(n, space, problem)
+        calibration = calibrate(self._settings)
+        candidates = self._candidates(space)
+        proposals = [self._propose(next(candidates), problem, calibration) for _ in range(n)]
+        store = ProposalStore(self._settings)
+        for proposal in proposals:
+            store.save(proposal)
+        return proposals
+
+    def _candidates(self, space: SearchSpace) -> Iterator[Candidate]:
+        """The whole space, strategies taking turns; one that runs out leaves its turns to the others."""
+        stream = RandomStream(self.seed).child("generator")
+        walks = [space.walk(strategy, stream.child(strategy).random()) for strategy in space.strategies]
+        while walks:
+            for walk in tuple(walks):
+                candidate = next(walk, None)
+                if candidate is None:
+                    walks.remove(walk)
+                else:
+                    yield candidate
+
+    def _propose(self, candidate: Candidate, problem: Problem, calibration: Calibration) -> ArchitectureProposal:
+        architecture, recipe = candidate
+        estimate = estimate_cost(
+            architecture, problem.anatomy, calibration=calibration, sequence_length=problem.sequence_length
+        )
+        return ArchitectureProposal(
+            id=ArchitectureProposal.id_of(problem.task, problem.base, architecture, recipe),
+            task=problem.task,
+            task_kind=problem.kind,
+            base=problem.base,
+            architecture=architecture,
+            training=recipe,
+            estimate=estimate,
+            risk=assess_risk(architecture, problem.anatomy, estimate, recipe),
+            seed=self.seed,
+        )
+
+
+def _check_count(n: int) -> None:
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise InvalidValueError(f"n cannot be {n!r}", cause="it counts proposals", hint="ask for 1 or more: --n 8")
+
+
+def _check_room(n: int, space: SearchSpace, problem: Problem) -> None:
+    size = space.size()
+    if n > size:
+        raise InvalidValueError(
+            f"n = {n} is more than the {size} distinct architectures of {', '.join(space.strategies)}",
+            cause=f"that many are valid for {problem.base.name} ({problem.base.model_type})",
+            hint="ask for fewer, or name more strategies",
+        )

@@ -1,0 +1,84 @@
+"""The analytic cost model: exact weights, operations from shapes, latency from this machine's calibration."""
+
+from __future__ import annotations
+
+from legion.foundation.errors import InvalidValueError
+from legion.neuro_architecture.anatomy.values import LayerAnatomy, ModelAnatomy
+from legion.neuro_architecture.space.calibration import Calibration
+from legion.neuro_architecture.space.sites import AnyArchitecture, adapted_layers, targets_of
+from legion.neuro_architecture.space.validity import find_mistakes
+from legion.neuro_architecture.space.work import BYTES_PER_WEIGHT, Work, adapter_work, base_work
+from legion.neuro_architecture.spec.architecture import AdapterArchitecture, LoRAArchitecture, MoEArchitecture
+from legion.neuro_architecture.spec.proposal import CostEstimate
+
+__all__ = ["count_adapter_parameters", "estimate_cost"]
+
+
+def estimate_cost(
+    architecture: AnyArchitecture, anatomy: ModelAnatomy, *, calibration: Calibration, sequence_length: int
+) -> CostEstimate:
+    """What the architecture costs on this model, without building it.
+
+    Latency is linear in what a pass does: operations and bytes and elements, each over the rate that was measured
+    here, plus kernels times the measured overhead of one. It is the trained form's, not a merged one's.
+
+    Args:
+        architecture: A valid adapter for the model.
+        anatomy: The model, with the head of its task.
+        calibration: This machine.
+        sequence_length: Tokens of the example.
+
+    Raises:
+        InvalidValueError: the architecture does not fit the model, or the length is below 1.
+    """
+    mistakes = find_mistakes(architecture, anatomy)
+    if sequence_length < 1:
+        mistakes.append(f"sequence_length {sequence_length} is below 1")
+    if mistakes:
+        raise InvalidValueError(f"no cost for this {architecture.strategy}", cause="\n".join(mistakes))
+    base = base_work(anatomy, sequence_length)
+    adapted = base + adapter_work(architecture, anatomy, sequence_length)
+    trainable = count_adapter_parameters(architecture, anatomy) + anatomy.head_parameters
+    return CostEstimate(
+        trainable_parameters=trainable,
+        adapter_size_bytes=BYTES_PER_WEIGHT * trainable,
+        expected_flops=adapted.flops,
+        expected_base_flops=base.flops,
+        expected_latency_ms=_latency_ms(adapted, calibration),
+        sequence_length=sequence_length,
+        expected_base_latency_ms=_latency_ms(base, calibration),
+    )
+
+
+def _latency_ms(work: Work, calibration: Calibration) -> float:
+    seconds = (
+        work.flops / calibration.matmul_flops_per_s
+        + work.weight_bytes / calibration.memory_bytes_per_s
+        + work.elements / calibration.elements_per_s
+        + work.kernels * calibration.kernel_overhead_s
+    )
+    return 1e3 * seconds
+
+
+def count_adapter_parameters(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> int:
+    """Trainable weights of the adapter, the task's head not counted."""
+    layers = adapted_layers(architecture, anatomy)
+    match architecture:
+        case LoRAArchitecture():
+            return sum(_lora_parameters(architecture, layer) for layer in layers)
+        case AdapterArchitecture():
+            return len(layers) * _bottleneck_parameters(architecture, anatomy.hidden_size)
+        case MoEArchitecture():
+            experts = architecture.num_experts * _bottleneck_parameters(architecture, anatomy.hidden_size)
+            return len(layers) * (experts + architecture.num_experts * anatomy.hidden_size)
+
+
+def _lora_parameters(architecture: LoRAArchitecture, layer: LayerAnatomy) -> int:
+    targets = targets_of(architecture.target_modules, layer)
+    return sum(architecture.rank * (linear.in_features + linear.out_features) for linear in targets)
+
+
+def _bottleneck_parameters(architecture: AdapterArchitecture | MoEArchitecture, hidden_size: int) -> int:
+    """One bottleneck: gated with three projections and no bias, else two projections with biases."""
+    size = architecture.bottleneck_size
+    return 3 * hidden_size * size if architecture.is_gated else 2 * hidden_size * size + size + hidden_size

@@ -1,0 +1,36 @@
+"""Hyperparameters that a proposal is trained with: small grids, with what is known to work as the default.
+
+Proxy training is short, and short training needs high rates: on movie sentiment (MiniLM, LoRA of rank 8 on all linear
+layers, 120 steps of 16) a rate of 1e-3 reached .811 test accuracy and 2e-3 reached .821, while 5e-4 still learned.
+Causal models take lower rates and smaller batches, as their examples are longer.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+from legion.neuro_architecture.spec.proposal import TrainingRecipe
+from legion.neuro_architecture.spec.task import TaskKind
+
+__all__ = ["default_recipe", "draw_recipe"]
+
+_Grid = dict[float, int]  # learning rate to prior weight
+
+_CLASSIFICATION_RATES: Final[_Grid] = {1e-3: 1, 2e-3: 2, 3e-3: 1}
+_CAUSAL_RATES: Final[_Grid] = {3e-4: 1, 5e-4: 2, 1e-3: 1}
+_RATES: Final[dict[TaskKind, _Grid]] = {"classification": _CLASSIFICATION_RATES, "summarization": _CAUSAL_RATES}
+_BATCH_SIZES: Final[dict[TaskKind, int]] = {"classification": 16, "summarization": 4}
+
+
+def default_recipe(kind: TaskKind) -> TrainingRecipe:
+    """The recipe with the likeliest learning rate."""
+    grid = _RATES[kind]
+    return TrainingRecipe(learning_rate=max(grid, key=lambda rate: grid[rate]), batch_size=_BATCH_SIZES[kind])
+
+
+def draw_recipe(kind: TaskKind, draw: random.Random) -> TrainingRecipe:
+    """A recipe from the grid, by prior weight."""
+    grid = _RATES[kind]
+    (rate,) = draw.choices(list(grid), weights=list(grid.values()))
+    return TrainingRecipe(learning_rate=rate, batch_size=_BATCH_SIZES[kind])
