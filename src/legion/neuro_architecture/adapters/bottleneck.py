@@ -144,6 +144,10 @@ class BottleneckModel(BaseTuner):
         else:
             setattr(parent, target_name, BottleneckLayer(target, adapter_name, peft_config))
 
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, _: nn.Module) -> None:
+        """PEFT's own copies `weight` over, which a feed-forward network does not have."""
+        setattr(parent, child_name, new_module)
+
 
 PEFT_TYPE_TO_CONFIG_MAPPING[BOTTLENECK_TYPE] = BottleneckConfig
 PEFT_TYPE_TO_TUNER_MAPPING[BOTTLENECK_TYPE] = BottleneckModel

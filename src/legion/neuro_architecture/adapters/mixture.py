@@ -132,6 +132,10 @@ class MixtureModel(BaseTuner):
             layer = MixtureLayer(target, adapter_name, peft_config, current_key, self.trace)
             setattr(parent, target_name, layer)
 
+    def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, _: nn.Module) -> None:
+        """PEFT's own copies `weight` over, which a feed-forward network does not have."""
+        setattr(parent, child_name, new_module)
+
     def unload(self) -> nn.Module:
         """The base model without the mixtures and without the hook that traces them."""
         self.trace_handle.remove()

@@ -1,0 +1,220 @@
+"""What holds for every adapter on every family: no effect when fresh, gone when removed, alone in being trained."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from legion.foundation.errors import AdapterError, InvalidValueError
+from legion.neuro_architecture.adapters import (
+    BottleneckAdapter,
+    LoRAAdapter,
+    MoEAdapter,
+    auxiliary_loss,
+    build_adapter,
+    remove_adapter,
+    trainable_parameters,
+)
+from legion.neuro_architecture.spec.architecture import MoEArchitecture
+
+ADAPTERS = {
+    "lora": LoRAAdapter(rank=4, alpha=32),
+    "lora-one-layer": LoRAAdapter(rank=2, dropout=0.1, layers=[1]),
+    "par": BottleneckAdapter(8),
+    "par-gated": BottleneckAdapter(8, "silu", is_gated=True, layers=[0, 2]),
+    "seq": BottleneckAdapter(8, "relu", placement="seq", dropout=0.1),
+    "seq-gated": BottleneckAdapter(8, placement="seq", is_gated=True),
+    "moe": MoEAdapter(4, 2, bottleneck_size=4),
+    "moe-gated": MoEAdapter(4, 1, bottleneck_size=4, is_gated=True, load_balancing=False),
+}
+
+
+@pytest.fixture(params=ADAPTERS, ids=ADAPTERS)
+def adapter(request):
+    return ADAPTERS[request.param]
+
+
+def test_fresh_adapter_changes_no_logit(build, logits, case, adapter):
+    model = build(*case)
+    before = logits(model)
+    assert torch.equal(logits(adapter.apply(model, seed=5)), before)
+
+
+def test_trained_adapter_changes_logits(build, logits, stir, case, adapter):
+    model = build(*case)
+    before = logits(model)
+    assert (logits(stir(adapter.apply(model))) - before).abs().max() > 1e-3
+
+
+def test_removal_restores_the_model_bit_for_bit(build, logits, stir, case, adapter):
+    model = build(*case)
+    modules = dict(model.named_modules())
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    before = logits(model)
+    adapted = stir(adapter.apply(model))
+    logits(adapted)
+    restored = remove_adapter(adapted)
+    assert restored is model
+    assert dict(restored.named_modules()) == modules
+    assert restored.state_dict().keys() == weights.keys()
+    assert all(torch.equal(weight, weights[name]) for name, weight in restored.state_dict().items())
+    assert all(weight.requires_grad for weight in restored.parameters())
+    assert not restored._forward_pre_hooks
+    assert torch.equal(logits(restored), before)
+
+
+def test_adapter_can_follow_a_removed_one(build, logits, stir, case, adapter):
+    model = build(*case)
+    before = logits(model)
+    remove_adapter(stir(MoEAdapter(2, 1).apply(model)))
+    assert torch.equal(logits(adapter.apply(model)), before)
+
+
+def test_frozen_base_stays_frozen_after_removal(build):
+    model = build("bert").requires_grad_(requires_grad=False)
+    model.classifier.requires_grad_()
+    restored = remove_adapter(LoRAAdapter(rank=2).apply(model))
+    trainable = {name for name, weight in restored.named_parameters() if weight.requires_grad}
+    assert trainable == {"classifier.weight", "classifier.bias"}
+
+
+def test_only_adapter_and_head_learn(build, batch, case, adapter):
+    family, task = case
+    model = build(family, task)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    adapted = adapter.apply(model).train()
+    parameters = trainable_parameters(adapted)
+    labels = torch.tensor([0, 1, 0]) if task == "labels" else batch["input_ids"]
+    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-2, weight_decay=0.1)
+    losses = []
+    for _ in range(8):
+        optimizer.zero_grad()
+        loss = adapted(**batch, labels=labels).loss
+        losses.append(loss.item())
+        (loss + (0.0 if (balance := auxiliary_loss(adapted)) is None else balance)).backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    assert all(weight.grad is not None for weight in parameters.values())
+    assert all((weight.grad is not None) == (name in parameters) for name, weight in adapted.named_parameters())
+    heads = [name for name in parameters if "modules_to_save" in name]
+    assert bool(heads) == (task == "labels")
+    restored = remove_adapter(adapted)
+    assert all(torch.equal(weight, before[name]) for name, weight in restored.state_dict().items())
+
+
+def test_every_adapter_weight_moves_in_training(build, batch, case, adapter):
+    family, task = case
+    adapted = adapter.apply(build(family, task)).train()
+    parameters = trainable_parameters(adapted)
+    before = {name: weight.detach().clone() for name, weight in parameters.items()}
+    labels = torch.tensor([0, 1, 0]) if task == "labels" else batch["input_ids"]
+    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-2, weight_decay=0.0)
+    for _ in range(3):
+        optimizer.zero_grad()
+        adapted(**batch, labels=labels).loss.backward()
+        optimizer.step()
+    still = [name for name, weight in parameters.items() if torch.equal(weight, before[name])]
+    assert still == []
+
+
+def test_weights_are_drawn_from_the_seed_alone(build, adapter):
+    state = torch.get_rng_state()
+    one, other = (trainable_parameters(adapter.apply(build("llama"), seed=4)) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(weight, other[name]) for name, weight in one.items())
+    third = trainable_parameters(adapter.apply(build("llama"), seed=5))
+    assert any(not torch.equal(weight, third[name]) for name, weight in one.items())
+
+
+def test_second_adapter_is_refused(build, adapter):
+    adapted = adapter.apply(build("gpt2"))
+    for model in (adapted, adapted.get_base_model()):
+        with pytest.raises(AdapterError, match="carries an adapter already"):
+            LoRAAdapter(rank=2).apply(model)
+
+
+def test_layer_out_of_range_is_refused(build):
+    for adapter in (LoRAAdapter(layers=[1, 3]), BottleneckAdapter(layers=[3]), MoEAdapter(layers=[3])):
+        model = build("bert")
+        with pytest.raises(AdapterError, match="layers 3 are out of range") as caught:
+            adapter.apply(model)
+        assert caught.value.cause == "bert has 3 blocks, 0 to 2"
+        LoRAAdapter(rank=2).apply(model)
+
+
+def test_untouched_model_has_nothing_to_remove(build):
+    with pytest.raises(AdapterError, match="carries no adapter"):
+        remove_adapter(build("bert"))
+
+
+def test_wrong_arguments_are_listed():
+    with pytest.raises(InvalidValueError, match="LoRAAdapter is not valid") as caught:
+        LoRAAdapter(rank=0, dropout=1.0)
+    assert "rank" in caught.value.cause
+    assert "dropout" in caught.value.cause
+    with pytest.raises(InvalidValueError, match="MoEAdapter"):
+        MoEAdapter(num_experts=2, top_k=3)
+    with pytest.raises(InvalidValueError, match="BottleneckAdapter"):
+        BottleneckAdapter(non_linearity="tanh")
+
+
+def test_architecture_and_adapter_name_each_other(adapter):
+    rebuilt = build_adapter(adapter.architecture)
+    assert type(rebuilt) is type(adapter)
+    assert rebuilt.architecture == adapter.architecture
+    assert isinstance(build_adapter(MoEArchitecture()), MoEAdapter)
+
+
+def test_adapted_model_can_be_copied_after_a_forward_pass(build, batch, logits, stir, adapter):
+    adapted = stir(adapter.apply(build("bert")))
+    adapted(**batch)
+    twin = copy.deepcopy(adapted)
+    assert torch.equal(logits(twin), logits(adapted))
+    stir(twin, seed=99)
+    assert not torch.equal(logits(twin), logits(adapted))
+    remove_adapter(twin)
+
+
+def test_adapter_takes_the_base_dtype(build, batch, adapter):
+    adapted = adapter.apply(build("llama").to(torch.bfloat16))
+    assert {weight.dtype for weight in trainable_parameters(adapted).values()} == {torch.bfloat16}
+    assert adapted(**batch).logits.isfinite().all()
+
+
+def test_mode_of_the_model_is_kept(build, adapter):
+    assert not any(module.training for module in adapter.apply(build("gpt2")).modules())
+    assert all(module.training for module in adapter.apply(build("gpt2").train()).modules())
+
+
+def test_causal_model_still_generates(build, batch, stir, adapter):
+    adapted = stir(adapter.apply(build("llama", "tokens")))
+    one = {key: value[:1] for key, value in batch.items()}
+    tokens = adapted.generate(**one, max_new_tokens=5, do_sample=False)
+    assert tokens.shape[1] <= 17
+    whole = adapted(input_ids=tokens[:, :-1]).logits[0, 11:].argmax(-1)
+    assert torch.equal(whole, tokens[0, 12:])
+
+
+def test_switched_off_adapter_gives_the_base(build, logits, stir, case, adapter):
+    model = build(*case)
+    before = logits(model)
+    adapted = stir(adapter.apply(model))
+    with adapted.disable_adapter():
+        assert torch.equal(logits(adapted), before)
+    assert not torch.equal(logits(adapted), before)
+
+
+def test_frozen_experts_are_an_error(build):
+    adapted = MoEAdapter(2, 1).apply(build("bert"))
+    for name, weight in adapted.named_parameters():
+        if "mixture_adapter" in name:
+            weight.requires_grad_(requires_grad=False)
+    with pytest.raises(AdapterError, match="frozen"):
+        trainable_parameters(adapted)
+
+
+def test_model_without_anything_trainable_is_an_error(build):
+    with pytest.raises(AdapterError, match="no trainable parameter"):
+        trainable_parameters(build("bert").requires_grad_(requires_grad=False))
