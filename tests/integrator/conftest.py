@@ -106,7 +106,13 @@ class World:
         numbers = {name: Measurement.absent(unit, "made up") for name, unit in METRIC_UNITS.items()}
         metrics = TrainingMetrics(proposal_id=proposal.id, state=TrialState.COMPLETED, **numbers)
         labels = ["negative", "positive"] if kind == "classification" else []
-        record = {"labels": labels, "adapter_digest": digest_file(weights), "written_at": written_at}
+        record = {
+            "labels": labels,
+            "target_column": "opinion",
+            "config": {"max_tokens": 64},
+            "adapter_digest": digest_file(weights),
+            "written_at": written_at,
+        }
         run.write_metrics(metrics, record)
         return run
 

@@ -29,6 +29,7 @@ def test_plan_changes_no_slot_and_can_be_read(world):
     assert plan.slot == "tiny"
     assert plan.registered == tuple(item.digest for item in world.registry.list_all())
     assert plan.after.labels == ("negative", "positive")
+    assert (plan.after.target_column, plan.after.max_tokens) == ("opinion", 64)
 
 
 def test_planning_the_same_again_gives_the_waiting_plan(world):

@@ -15,13 +15,17 @@ __all__ = ["draft_plan", "filled_slot", "same_plan"]
 
 def filled_slot(winner: Winner, snapshot: ArchitectureSnapshot, summary: EvaluationSummary) -> Slot:
     """The task's slot with the winner's snapshot in it."""
-    return Slot(
-        name=slot_name(summary.task),
-        task_kind=winner.proposal.task_kind,
-        base=winner.proposal.base,
-        snapshot=snapshot.digest,
-        labels=labels_of(winner),
-    )
+    plain = {
+        "name": slot_name(summary.task),
+        "task_kind": winner.proposal.task_kind,
+        "base": winner.proposal.base,
+        "snapshot": snapshot.digest,
+        "labels": labels_of(winner),
+        "target_column": winner.record.get("target_column"),
+        "max_tokens": (winner.record.get("config") or {}).get("max_tokens"),
+    }
+    known = {name: value for name, value in plain.items() if value is not None}
+    return Slot.parse(known, what=f"the slot that the run of {winner.proposal.id} asks for")
 
 
 def draft_plan(

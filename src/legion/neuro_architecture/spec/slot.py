@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,8 @@ class Slot(Value):
         base: The base model.
         snapshot: Digest of the registered snapshot, or None for the bare base.
         labels: Class names, for a classification slot.
+        target_column: What the training data called the answer; a summarization's prompt asks for it by that name.
+        max_tokens: Most tokens read of one text, as in training.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Slot(Value):
     base: BaseReference
     snapshot: str | None = None
     labels: tuple[str, ...] = ()
+    target_column: str = "label"
+    max_tokens: Annotated[int, Field(ge=1)] = 256
 
 
 class SlotManifest(Value):
