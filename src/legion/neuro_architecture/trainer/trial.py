@@ -201,6 +201,7 @@ class Trial:
             "task": spec.name,
             "task_kind": spec.kind,
             "labels": list(spec.labels),
+            "target_column": spec.target_column,
             "split_sizes": {
                 "train": len(self._data.train),
                 "validation": len(self._data.validation),
