@@ -45,12 +45,12 @@ class World:
         files = {path.name: path for path in folder.iterdir()}
         return self.registry.register(f"1.{seed}", config, {"accuracy": 0.5}, files=files), model
 
-    def fill(self, name, family, kind, snapshot, **changes):
+    def fill(self, name, family, kind, registered, **changes):
         slot = Slot(
             name=name,
             task_kind=kind,
             base=self.base(family).reference,
-            snapshot=snapshot.digest if snapshot else None,
+            snapshot=registered.digest if registered else None,
             labels=LABELS if kind == "classification" else (),
         )
         store = SlotStore(self.settings)
