@@ -12,7 +12,16 @@ from legion.neuro_architecture.data.quiet import quiet_transformers
 __all__ = ["download_base", "is_hub_id"]
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_WANTED: Final = ["*.safetensors", "*.json", "tokenizer.model", "*.tiktoken", "vocab.txt", "merges.txt", "*.jinja"]
+_WANTED: Final = [
+    "*.safetensors",
+    "*.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.txt",
+    "merges.txt",
+    "*.jinja",
+]
 _UNWANTED: Final = ["*/*", "adapter_*", "consolidated*"]
 
 

@@ -31,7 +31,15 @@ _DROPOUTS: Final = (
 )
 # Parts that a base without a task head cannot have; everything else must come from the file.
 _FRESH: Final = ("classifier", "score", "pre_classifier", "pooler")
-_REFUSALS: Final = (OSError, ValueError, KeyError, RuntimeError, AttributeError)
+_VOCABULARIES: Final = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+_REFUSALS: Final = (ImportError, OSError, ValueError, KeyError, RuntimeError, AttributeError)
 
 
 def model_type(folder: Path) -> str:
@@ -47,6 +55,8 @@ def load_tokenizer(folder: Path) -> Any:
     """As `BaseModel.tokenizer`."""
     import transformers
 
+    if not any((folder / name).is_file() for name in _VOCABULARIES):  # transformers would make up an empty one
+        raise ModelError(f"{folder} has no tokenizer", cause="none of " + ", ".join(_VOCABULARIES))
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except _REFUSALS as error:
@@ -99,6 +109,7 @@ def load_meta(folder: Path, kind: TaskKind, num_labels: int) -> Any:
 
 
 def _load(folder: Path, auto_class: Any, config: Any, *, fresh: tuple[str, ...]) -> Any:
+    import safetensors
     import torch
 
     try:
@@ -113,7 +124,7 @@ def _load(folder: Path, auto_class: Any, config: Any, *, fresh: tuple[str, ...])
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except _REFUSALS as error:
+    except (*_REFUSALS, safetensors.SafetensorError) as error:
         raise ModelError(f"{folder} cannot be loaded", cause=_first_line(error)) from error
     mistakes = [f"missing tensor {key}" for key in sorted(report["missing_keys"]) if not _is_fresh(key, fresh)]
     mistakes += [f"tensor {entry[0]} has another shape" for entry in sorted(report["mismatched_keys"])]

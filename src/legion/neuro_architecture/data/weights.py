@@ -26,15 +26,13 @@ def check_folder(folder: Path) -> None:
         ModelError: lists every reason.
     """
     root = folder.parent.parent if folder.parent.name == "snapshots" else folder
-    mistakes = [
-        f"{path.relative_to(folder)} is a link that leaves the folder"
-        for path in sorted(folder.rglob("*"))
-        if not path.resolve().is_relative_to(root)
+    links = [path for path in sorted(folder.rglob("*")) if not path.resolve().is_relative_to(root)]
+    mistakes = [f"{path.relative_to(folder)} is a link that leaves the folder" for path in links]
+    mistakes += [
+        f"{name} asks to run code of the model's own (auto_map)"
+        for name in _MAY_NAME_CODE
+        if folder / name not in links and "auto_map" in _read_object(folder / name)
     ]
-    for name in _MAY_NAME_CODE:
-        config = _read_object(folder / name)
-        if "auto_map" in config:
-            mistakes.append(f"{name} asks to run code of the model's own (auto_map)")
     if mistakes:
         raise ModelError(
             f"{folder} is not safe to load",
