@@ -50,19 +50,26 @@ def find_beginning(run: RunFolder, identity: dict[str, Any], steps: int) -> Begi
     metrics, record = run.read_metrics()
     if record.get("identity") != identity:
         return Beginning(is_replacing=True)
-    is_same_length = record.get("steps") == steps
-    if metrics.state is TrialState.FAILED:
-        return Beginning(stored=metrics) if is_same_length else Beginning(is_replacing=True)
-    if metrics.state is TrialState.COMPLETED and is_same_length and run.adapter_folder.is_dir():
+    if record.get("steps") == steps and _is_final(metrics, run):
         return Beginning(stored=metrics)
+    if metrics.state is TrialState.FAILED:
+        return Beginning(is_replacing=True)
+    return _continuation(run, metrics.state, identity, steps)
+
+
+def _is_final(metrics: TrainingMetrics, run: RunFolder) -> bool:
+    is_complete = metrics.state is TrialState.COMPLETED and run.adapter_folder.is_dir()
+    return is_complete or metrics.state is TrialState.FAILED
+
+
+def _continuation(run: RunFolder, state: TrialState, identity: dict[str, Any], steps: int) -> Beginning:
     remove_leftovers(run.path)
     checkpoint = read_checkpoint(run.checkpoint_folder)
     if checkpoint is None:
-        return Beginning(is_replacing=metrics.state is TrialState.COMPLETED)
+        return Beginning(is_replacing=state is TrialState.COMPLETED)
     if checkpoint.identity != identity or checkpoint.progress.step > steps:
         return Beginning(is_replacing=True)
-    event = TrialEvent.EXTEND if metrics.state is TrialState.COMPLETED else TrialEvent.RESUME
-    transition(metrics.state, event)
+    transition(state, TrialEvent.EXTEND if state is TrialState.COMPLETED else TrialEvent.RESUME)
     return Beginning(checkpoint=checkpoint)
 
 

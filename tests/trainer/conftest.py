@@ -1,0 +1,75 @@
+"""Proposals made by hand, so that the trainer is tested without the generator."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from legion.neuro_architecture.data.base_models import resolve_base
+from legion.neuro_architecture.records import ProposalStore, RunFolder
+from legion.neuro_architecture.spec.architecture import AdapterArchitecture, LoRAArchitecture, MoEArchitecture
+from legion.neuro_architecture.spec.proposal import (
+    ArchitectureProposal,
+    CostEstimate,
+    RiskAssessment,
+    RiskFactor,
+    TrainingRecipe,
+)
+
+ARCHITECTURES = {
+    "LoRA": LoRAArchitecture(rank=4, alpha=8.0, dropout=0.1),
+    "Adapter": AdapterArchitecture(bottleneck_size=16, dropout=0.1),
+    "MoE": MoEArchitecture(num_experts=4, top_k=2, bottleneck_size=8),
+}
+
+
+@pytest.fixture
+def propose(settings, tiny_folders):
+    """Stores a proposal for a tiny base and returns it."""
+
+    def make(strategy="LoRA", family="bert", kind="classification", *, architecture=None, folder=None, **recipe):
+        base = resolve_base(str(folder or tiny_folders[family]), settings).reference
+        chosen = architecture or ARCHITECTURES[strategy]
+        training = TrainingRecipe(**({"learning_rate": 1e-2, "batch_size": 8} | recipe))
+        proposal = ArchitectureProposal(
+            id=ArchitectureProposal.id_of("tiny", base, chosen, training),
+            task="tiny",
+            task_kind=kind,
+            base=base,
+            architecture=chosen,
+            training=training,
+            estimate=CostEstimate(
+                trainable_parameters=1,
+                adapter_size_bytes=4,
+                expected_flops=2.0,
+                expected_base_flops=1.0,
+                expected_latency_ms=1.0,
+                sequence_length=16,
+            ),
+            risk=RiskAssessment(
+                score=0.1, factors=(RiskFactor(name="size", share=0.1, weight=1.0, explanation="made by hand"),)
+            ),
+            seed=0,
+        )
+        ProposalStore(settings).save(proposal)
+        return proposal
+
+    return make
+
+
+@pytest.fixture
+def run_of(settings):
+    """The run folder of a proposal."""
+    return lambda proposal: RunFolder.of(settings, proposal.id)
+
+
+@pytest.fixture
+def curve_of(run_of):
+    """The learning curve of a proposal without its times, by kind of line."""
+
+    def read(proposal, kind):
+        lines = [json.loads(line) for line in run_of(proposal).curve_path.read_text().splitlines()]
+        return [{key: line[key] for key in line if key != "seconds"} for line in lines if line["kind"] == kind]
+
+    return read
