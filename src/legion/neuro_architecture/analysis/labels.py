@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 __all__ = ["Box", "Label", "place_labels"]
 
-_CHARACTER_WIDTH: Final = 6.4
+_CHARACTER_WIDTH: Final = 6.8
 _HEIGHT: Final = 14.0
 _MARKER: Final = 8.0
 _DIRECTIONS: Final = ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1))
 _DISTANCES: Final = (12.0, 24.0, 40.0, 58.0)
 _SOFT: Final = 0.25  # a line under a name disturbs less than another name
+_AMBIGUOUS: Final = 30.0  # a name nearer to another point is misread
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ class Box:
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.bottom, other.bottom) - max(self.top, other.top)
         return max(0.0, width) * max(0.0, height)
+
+    def distance(self, x: float, y: float) -> float:
+        """From the nearest place of the rectangle to a point."""
+        return math.hypot(max(self.left - x, x - self.right, 0.0), max(self.top - y, y - self.bottom, 0.0))
 
     def outside(self, frame: Box) -> float:
         """Area that lies outside `frame`."""
@@ -84,15 +90,26 @@ def place_labels(
             for option in options
         ]
         soft = [_SOFT * sum(option.box.overlap(box) for box in lines) for option in options]
-        best = min(range(len(options)), key=lambda index: (costs[index] + soft[index] + _reach(options[index]), index))
+        strays = [_strays(option, wanted) for option in options]
+        total = [
+            cost + line + _reach(option) + stray * _AMBIGUOUS
+            for cost, line, option, stray in zip(costs, soft, options, strays, strict=True)
+        ]
+        best = total.index(min(total))
         if is_needed or costs[best] == 0.0:
-            placed.append(options[best])
+            placed.append(replace(options[best], is_far=options[best].is_far or strays[best]))
     return placed
 
 
 def _reach(label: Label) -> float:
     """Far places cost a little, so that a near free one wins."""
     return abs(label.y - label.anchor[1]) * 0.3 + abs((label.box.left + label.box.right) / 2 - label.anchor[0]) * 0.05
+
+
+def _strays(label: Label, wanted: Sequence[tuple[str, float, float, bool]]) -> bool:
+    """Whether another point is nearer to the name than its own."""
+    nearest = min(wanted, key=lambda item: label.box.distance(item[1], item[2]))
+    return (nearest[1], nearest[2]) != label.anchor
 
 
 def _label(text: str, x: float, y: float, direction: tuple[int, int], distance: float) -> Label:

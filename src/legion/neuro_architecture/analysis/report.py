@@ -19,6 +19,7 @@ from legion.neuro_architecture.spec.measurement import Measurement
 __all__ = ["render_report"]
 
 _LEADERS = 3
+_WIDE, _NARROW = 1080, 560
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -93,7 +94,10 @@ def _verdict(summary: EvaluationSummary) -> str:
 
 def _charts(summary: EvaluationSummary) -> str:
     planes = (("latency_ratio", "accuracy", "wide"), ("cost", "accuracy", ""), ("robustness", "accuracy", ""))
-    cards = [f'<div class="card{style}">{draw_svg(front_chart(summary, x, y))}</div>' for x, y, style in planes]
+    cards = [
+        f'<div class="card {style}">{draw_svg(front_chart(summary, x, y), width=_WIDE if style else _NARROW)}</div>'
+        for x, y, style in planes
+    ]
     return f'<div class="charts">{"".join(cards)}</div>'
 
 

@@ -21,48 +21,47 @@ from legion.neuro_architecture.analysis.scale import Scale, format_tick, padded_
 
 __all__ = ["draw_svg"]
 
-_WIDTH: Final = 800
-_HEIGHT: Final = 480
-_FRAME: Final = Box(78.0, 84.0, 776.0, 416.0)
+_HEIGHT: Final = 460
 _CAP: Final = 3.0
 
 
-def draw_svg(chart: Mapping[str, Any]) -> str:
-    """The SVG text of a chart that `front_chart` gave."""
+def draw_svg(chart: Mapping[str, Any], *, width: int = 800) -> str:
+    """The SVG text of a chart that `front_chart` gave, `width` pixels wide at its natural size."""
+    frame = Box(78.0, 86.0, width - 24.0, _HEIGHT - 62.0)
     body = [
-        f'<rect class="lc-paper" width="{_WIDTH}" height="{_HEIGHT}"/>',
-        draw_text(_FRAME.left, 28, "lc-title", chart["title"]),
-        draw_text(_FRAME.left, 48, "lc-text", chart["subtitle"]),
+        f'<rect class="lc-paper" width="{width}" height="{_HEIGHT}"/>',
+        draw_text(frame.left, 28, "lc-title", chart["title"]),
+        draw_text(frame.left, 48, "lc-text", chart["subtitle"]),
     ]
-    body += _empty(chart["empty_reason"]) if chart["empty_reason"] is not None else _plot(chart)
+    body += _empty(frame, chart["empty_reason"]) if chart["empty_reason"] is not None else _plot(frame, chart)
     return (
-        f'<svg class="lc" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'<svg class="lc" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT}" role="img" '
         f'aria-label="{escape(chart["title"])}"><style>{STYLE}</style>{"".join(body)}</svg>'
     )
 
 
-def _empty(reason: str) -> list[str]:
-    middle = (_FRAME.left + _FRAME.right) / 2
+def _empty(frame: Box, reason: str) -> list[str]:
+    middle = (frame.left + frame.right) / 2
     return [
         draw_text(middle, 230, "lc-axis", "There is nothing to draw yet", anchor="middle"),
         draw_text(middle, 252, "lc-text", reason, anchor="middle"),
     ]
 
 
-def _plot(chart: Mapping[str, Any]) -> list[str]:
+def _plot(frame: Box, chart: Mapping[str, Any]) -> list[str]:
     points, baseline = chart["points"], chart["baseline"]
     shown = [*points, *([baseline] if baseline else [])]
-    across = Scale(*_range(shown, "x"), _FRAME.left, _FRAME.right)
-    up = Scale(*_range(shown, "y"), _FRAME.bottom, _FRAME.top)
+    across = Scale(*_range(shown, "x"), frame.left, frame.right)
+    up = Scale(*_range(shown, "y"), frame.bottom, frame.top)
     corners = [(across(x), up(y)) for x, y in chart["front_line"]]
-    body = _grid(across, up) + _axis_titles(chart) + _legend(chart)
-    body += _baseline_lines(baseline, across, up)
+    body = _grid(frame, across, up) + _axis_titles(frame, chart) + _legend(frame, chart)
+    body += _baseline_lines(frame, baseline, across, up)
     if len(corners) > 1:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
         body.append(f'<polyline class="lc-front" points="{path}"/>')
     body += [_bars(point, across, up) for point in points]
     body += [_marker(point, across, up) for point in sorted(points, key=lambda point: bool(point["on_front"]))]
-    return body + _baseline_mark(baseline, across, up) + _names(points, baseline, across, up, corners)
+    return body + _baseline_mark(baseline, across, up) + _names(frame, points, baseline, across, up, corners)
 
 
 def _range(shown: Sequence[Mapping[str, Any]], axis: str) -> tuple[float, float]:
@@ -70,18 +69,18 @@ def _range(shown: Sequence[Mapping[str, Any]], axis: str) -> tuple[float, float]
     return padded_range(ends, padding=0.08)
 
 
-def _grid(across: Scale, up: Scale) -> list[str]:
+def _grid(frame: Box, across: Scale, up: Scale) -> list[str]:
     body = []
     ticks = round_ticks(across.low, across.high, about=7)
     for tick in ticks:
         x = across(tick)
-        body.append(draw_line("lc-grid", x, _FRAME.top, x, _FRAME.bottom))
-        body.append(draw_text(x, _FRAME.bottom + 18, "lc-text", _tick(tick, ticks), anchor="middle"))
+        body.append(draw_line("lc-grid", x, frame.top, x, frame.bottom))
+        body.append(draw_text(x, frame.bottom + 18, "lc-text", _tick(tick, ticks), anchor="middle"))
     ticks = round_ticks(up.low, up.high, about=6)
     for tick in ticks:
         y = up(tick)
-        body.append(draw_line("lc-grid", _FRAME.left, y, _FRAME.right, y))
-        body.append(draw_text(_FRAME.left - 10, y + 4, "lc-text", _tick(tick, ticks), anchor="end"))
+        body.append(draw_line("lc-grid", frame.left, y, frame.right, y))
+        body.append(draw_text(frame.left - 10, y + 4, "lc-text", _tick(tick, ticks), anchor="end"))
     return body
 
 
@@ -89,19 +88,19 @@ def _tick(value: float, ticks: Sequence[float]) -> str:
     return format_tick(value, ticks[1] - ticks[0] if len(ticks) > 1 else abs(value) or 1.0)
 
 
-def _axis_titles(chart: Mapping[str, Any]) -> list[str]:
-    middle_y = (_FRAME.top + _FRAME.bottom) / 2
+def _axis_titles(frame: Box, chart: Mapping[str, Any]) -> list[str]:
+    middle_y = (frame.top + frame.bottom) / 2
     return [
-        draw_text((_FRAME.left + _FRAME.right) / 2, _HEIGHT - 20, "lc-axis", chart["x"]["label"], anchor="middle"),
+        draw_text((frame.left + frame.right) / 2, _HEIGHT - 20, "lc-axis", chart["x"]["label"], anchor="middle"),
         f'<g transform="translate(22 {middle_y}) rotate(-90)">'
         + draw_text(0, 0, "lc-axis", chart["y"]["label"], anchor="middle")
         + "</g>",
     ]
 
 
-def _legend(chart: Mapping[str, Any]) -> list[str]:
+def _legend(frame: Box, chart: Mapping[str, Any]) -> list[str]:
     strategies = [name for name in MARKERS if any(point["strategy"] == name for point in chart["points"])]
-    body, x = [], _FRAME.left + RADIUS
+    body, x = [], frame.left + RADIUS
     for name in strategies:
         body += [draw_marker(name, x, 68, is_full=True), draw_text(x + 11, 72, "lc-text", name)]
         x += 30 + 7.2 * len(name)
@@ -112,18 +111,18 @@ def _legend(chart: Mapping[str, Any]) -> list[str]:
     x += 134
     body += [
         draw_line("lc-front", x - 6, 68, x + 12, 68),
-        draw_text(x + 18, 72, "lc-text", "best trade-offs on these axes"),
+        draw_text(x + 18, 72, "lc-text", "best on these two axes"),
     ]
     return body
 
 
-def _baseline_lines(baseline: Mapping[str, Any] | None, across: Scale, up: Scale) -> list[str]:
+def _baseline_lines(frame: Box, baseline: Mapping[str, Any] | None, across: Scale, up: Scale) -> list[str]:
     if baseline is None:
         return []
     x, y = across(baseline["x"]), up(baseline["y"])
     return [
-        draw_line("lc-base", x, _FRAME.top, x, _FRAME.bottom),
-        draw_line("lc-base", _FRAME.left, y, _FRAME.right, y),
+        draw_line("lc-base", x, frame.top, x, frame.bottom),
+        draw_line("lc-base", frame.left, y, frame.right, y),
     ]
 
 
@@ -162,6 +161,7 @@ def _marker(point: Mapping[str, Any], across: Scale, up: Scale) -> str:
 
 
 def _names(
+    frame: Box,
     points: Sequence[Mapping[str, Any]],
     baseline: Mapping[str, Any] | None,
     across: Scale,
@@ -175,8 +175,8 @@ def _names(
     lines += [box for point in points for box in _bar_boxes(point, across, up)]
     if baseline:
         x, y = across(baseline["x"]), up(baseline["y"])
-        lines += [_span(x, _FRAME.top, x, _FRAME.bottom), _span(_FRAME.left, y, _FRAME.right, y)]
-    return [_name(label) for label in place_labels(wanted, frame=_FRAME, lines=lines)]
+        lines += [_span(x, frame.top, x, frame.bottom), _span(frame.left, y, frame.right, y)]
+    return [_name(label) for label in place_labels(wanted, frame=frame, lines=lines)]
 
 
 def _bar_boxes(point: Mapping[str, Any], across: Scale, up: Scale) -> list[Box]:

@@ -28,7 +28,7 @@ class Candidate:
         proposal_id: Its proposal.
         folder: Its run folder.
         run: The folder as it is written in records: relative to the workspace where it lies inside.
-        strategy: Its family, from the id.
+        strategy: Its family, from the record, or where that is lost from the id.
         record: What the trainer wrote of the run.
         reason: Why it cannot be measured, or None.
     """
@@ -81,7 +81,7 @@ def _read(path: Path, workspace: Path) -> Candidate:
         proposal_id=metrics.proposal_id,
         folder=folder,
         run=str(folder.path.relative_to(workspace) if inside else folder.path),
-        strategy=_strategy(metrics.proposal_id),
+        strategy=record.get("strategy") or _strategy(metrics.proposal_id),
         record=record,
         reason=reason,
     )

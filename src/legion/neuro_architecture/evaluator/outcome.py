@@ -11,6 +11,7 @@ from legion.neuro_architecture.data.datasets import Example
 from legion.neuro_architecture.evaluator.config import EvaluatorConfig
 from legion.neuro_architecture.evaluator.identity import IdentityPair
 from legion.neuro_architecture.evaluator.inference import Answer
+from legion.neuro_architecture.evaluator.perturbations import PERTURBATIONS
 from legion.neuro_architecture.evaluator.sample import Sample
 from legion.neuro_architecture.spec.evaluation import Violation
 from legion.neuro_architecture.spec.measurement import Measurement
@@ -56,11 +57,12 @@ class Outcome:
     def per_group(self, sample: Sample, task: TaskSpec) -> dict[str, Measurement]:
         """Metric of each label and under each perturbation."""
         groups: dict[str, list[float]] = {f"label:{label}": [] for label in task.labels}
+        groups |= {f"perturbation:{name}": [] for name in PERTURBATIONS}
         for example, score in zip(sample.test, self.scores, strict=True):
             if task.labels:
                 groups[f"label:{example.target}"].append(score)
         for noisy, score in zip(sample.noisy, self.noisy_scores, strict=True):
-            groups.setdefault(f"perturbation:{noisy.perturbation}", []).append(score)
+            groups[f"perturbation:{noisy.perturbation}"].append(score)
         return {name: mean_with_error(scores, "share") for name, scores in groups.items()}
 
 

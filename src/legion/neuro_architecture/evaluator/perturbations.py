@@ -124,6 +124,7 @@ PERTURBATIONS: Final[dict[str, Callable[[str, random.Random], str]]] = {
 def perturb(name: str, text: str, stream: RandomStream) -> str:
     """`text` with the noise called `name`, drawn from `stream` and nothing else.
 
-    A text that offers no place for the noise (no letters, say) comes back unchanged.
+    A text that offers no place for the noise (no letters, say), or that nothing would be left of, comes back unchanged.
     """
-    return PERTURBATIONS[name](text, stream.child(name).random())
+    noisy = PERTURBATIONS[name](text, stream.child(name).random())
+    return noisy if noisy.strip() else text
