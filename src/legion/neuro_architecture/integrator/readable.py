@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from legion.foundation.canonical import short
 from legion.neuro_architecture.spec.slot import PatchPlan, Slot
 
 __all__ = ["describe_risk", "readme"]
+
+_OF_BASE: Final = "base_"
 
 
 def readme(plan: PatchPlan) -> str:
@@ -25,7 +27,7 @@ def readme(plan: PatchPlan) -> str:
             "## Evidence",
             "",
             f"Proposal `{plan.evidence.get('proposal')}` of {plan.evidence.get('total_evaluated')} evaluated.",
-            f"Score {_number(plan.evidence.get('score'))} with {_weights(plan.evidence.get('weights', {}))}.",
+            f"Score {_number(plan.evidence.get('score'))}; weights: {_weights(plan.evidence.get('weights', {}))}.",
             "",
             "| measured | value | standard error | n | bare base |",
             "|---|---|---|---|---|",
@@ -79,12 +81,16 @@ def _cell(name: str, slot: Slot | None) -> str:
 
 
 def _measurements(evidence: dict[str, Any]) -> list[str]:
-    baseline = evidence.get("baseline", {})
+    """A row for each measurement, beside the base's own: the one of the same run where there is one."""
+    measured, baseline = evidence.get("measurements", {}), evidence.get("baseline", {})
     rows = []
-    for name, item in evidence.get("measurements", {}).items():
+    for name, item in measured.items():
+        if name.startswith(_OF_BASE):
+            continue
         value = f"{_number(item['value'])} {item['unit']}" if item["value"] is not None else f"absent: {item['reason']}"
-        base = _number(baseline.get(name, {}).get("value"))
-        rows.append(f"| {name} | {_text(value)} | {_number(item['error'])} | {item['n'] or ''} | {base} |")
+        base = measured.get(_OF_BASE + name) or baseline.get(name) or {}
+        cells = (name, _text(value), _number(item["error"]), item["n"] or "", _number(base.get("value")))
+        rows.append(f"| {' | '.join(map(str, cells))} |")
     return rows
 
 

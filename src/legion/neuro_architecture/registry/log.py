@@ -13,6 +13,7 @@ moves it on before anything else.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Final, Literal, final
@@ -90,7 +91,7 @@ class RecordLog:
     def names(self) -> list[str]:
         """Names of all records, in order."""
         try:
-            return sorted(path.name for path in self.folder.iterdir() if parse_name(path.name))
+            return sorted(filter(_NAME.fullmatch, os.listdir(self.folder)))
         except FileNotFoundError:
             return []
 
