@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -18,11 +21,15 @@ def case(request) -> tuple[str, str]:
 def build(tiny_folders):
     """`build(family, task)`: a fresh model in eval mode, always with the same weights."""
 
-    def make(family: str, task: str = "labels"):
+    @functools.cache
+    def original(family: str, task: str):
         auto = AutoModelForSequenceClassification if task == "labels" else AutoModelForCausalLM
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
             return auto.from_pretrained(tiny_folders[family]).eval()
+
+    def make(family: str, task: str = "labels"):
+        return copy.deepcopy(original(family, task))
 
     return make
 

@@ -16,7 +16,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 from transformers.activations import ACT2FN
 
-from legion.neuro_architecture.adapters.correction import active, correct, settle
+from legion.neuro_architecture.adapters.correction import active, correct, drawn, settle
 
 __all__ = ["BOTTLENECK_TYPE", "Bottleneck", "BottleneckConfig", "BottleneckLayer", "BottleneckModel"]
 
@@ -28,7 +28,8 @@ _PREFIX: Final = "bottleneck_"
 class Bottleneck(nn.Module):
     """W_down f(W_up x + b_up) + b_down, or gated and without biases: W_down (f(W_gate x) * (W_up x)).
 
-    W_down and b_down start at zero, so a fresh bottleneck corrects nothing.
+    W_down and b_down start at zero, so a fresh bottleneck corrects nothing. The parameters are its own, not those of
+    inner modules: PEFT takes an adapter's name out of a tensor's name only at the last or the last but one place.
 
     Args:
         width: Width of the residual stream.
@@ -40,19 +41,21 @@ class Bottleneck(nn.Module):
 
     def __init__(self, width: int, inner: int, activation: str, *, is_gated: bool, dropout: float) -> None:
         super().__init__()
-        self.gate = nn.Linear(width, inner, bias=False) if is_gated else None
-        self.up = nn.Linear(width, inner, bias=not is_gated)
-        self.down = nn.Linear(inner, width, bias=not is_gated)
+        self.gate = drawn(inner, width, fan_in=width) if is_gated else None
+        self.up = drawn(inner, width, fan_in=width)
+        self.up_bias = None if is_gated else drawn(inner, fan_in=width)
+        self.down = nn.Parameter(torch.zeros(width, inner))
+        self.down_bias = None if is_gated else nn.Parameter(torch.zeros(width))
         self.activation = ACT2FN[activation]
         self.dropout = nn.Dropout(dropout)
-        for parameter in self.down.parameters():
-            nn.init.zeros_(parameter)
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
-        inner_BTM = self.up(x_BTD)
-        inner_BTM = self.activation(inner_BTM) if self.gate is None else self.activation(self.gate(x_BTD)) * inner_BTM
-        correction_BTD: torch.Tensor = self.down(self.dropout(inner_BTM))
-        return correction_BTD
+        inner_BTM = nn.functional.linear(x_BTD, self.up, self.up_bias)
+        if self.gate is None:
+            inner_BTM = self.activation(inner_BTM)
+        else:
+            inner_BTM = self.activation(nn.functional.linear(x_BTD, self.gate)) * inner_BTM
+        return nn.functional.linear(self.dropout(inner_BTM), self.down, self.down_bias)
 
 
 @dataclass

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["active", "correct", "settle"]
+__all__ = ["active", "correct", "drawn", "settle"]
 
 
 def correct(
@@ -52,3 +53,9 @@ def active(layer: Any, adapters: nn.ModuleDict) -> list[nn.Module]:
     if layer.disable_adapters:
         return []
     return [adapters[name] for name in layer.active_adapters if name in adapters]
+
+
+def drawn(*shape: int, fan_in: int) -> nn.Parameter:
+    """A parameter as `nn.Linear` draws its weights and biases: uniform within 1 / sqrt(fan_in)."""
+    bound = 1.0 / math.sqrt(fan_in)
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import final
 
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
 
+from legion.neuro_architecture.adapters.correction import drawn
 from legion.neuro_architecture.spec.architecture import WIDEST_DENSE_MIXTURE
 
 __all__ = ["ExpertMixture"]
@@ -37,10 +37,10 @@ class ExpertMixture(nn.Module):
     ) -> None:
         super().__init__()
         self.top_k = top_k
-        self.router = nn.Linear(width, num_experts, bias=False)
-        self.gate = _uniform(num_experts, inner, width, fan_in=width) if is_gated else None
-        self.up = _uniform(num_experts, inner, width, fan_in=width)
-        self.up_bias = None if is_gated else _uniform(num_experts, inner, fan_in=width)
+        self.router = drawn(num_experts, width, fan_in=width)
+        self.gate = drawn(num_experts, inner, width, fan_in=width) if is_gated else None
+        self.up = drawn(num_experts, inner, width, fan_in=width)
+        self.up_bias = None if is_gated else drawn(num_experts, inner, fan_in=width)
         self.down = nn.Parameter(torch.zeros(num_experts, inner, width))
         self.down_bias = None if is_gated else nn.Parameter(torch.zeros(num_experts, width))
         self.activation = ACT2FN[activation]
@@ -54,7 +54,7 @@ class ExpertMixture(nn.Module):
         return logits
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
-        self._logits = self.router(x_BTD)
+        self._logits = nn.functional.linear(x_BTD, self.router)
         x_ND = x_BTD.reshape(-1, x_BTD.shape[-1])
         p_NE = self._logits.float().softmax(-1).reshape(x_ND.shape[0], -1).to(x_ND.dtype)
         top = p_NE.topk(self.top_k, dim=-1)
@@ -92,12 +92,6 @@ class ExpertMixture(nn.Module):
             y_nD = y_nD if self.down_bias is None else y_nD + self.down_bias[expert]
             y_ND = y_ND.index_add(0, token, y_nD * weight_NK[token, slot].unsqueeze(-1))
         return y_ND
-
-
-def _uniform(*shape: int, fan_in: int) -> nn.Parameter:
-    """Drawn as `nn.Linear` draws its weights and biases: uniform within 1 / sqrt(fan_in)."""
-    bound = 1.0 / math.sqrt(fan_in)
-    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
 
 
 def _flat(bias_EM: torch.Tensor | None) -> torch.Tensor | None:

@@ -30,7 +30,7 @@ __all__ = ["load_adapter"]
 
 _PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 # What starts at zero and moves at the first step: left at zero, the tensor never got a gradient.
-_ZERO_AT_START: Final = (".lora_B.weight", ".bottleneck_adapter.down.weight", ".mixture_adapter.down")
+_ZERO_AT_START: Final = (".lora_B.weight", ".bottleneck_adapter.down", ".mixture_adapter.down")
 # What PEFT writes of its own accord, or what says nothing of the function that is computed.
 _FREE_CONFIG_KEYS: Final = frozenset(
     {"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision"}
