@@ -8,7 +8,7 @@ import venv
 import pytest
 
 from legion.foundation.errors import AssetError
-from legion.neuro_architecture.data.downloads import download_package
+from legion.neuro_architecture.data.downloads import download_package, without_addresses
 
 
 def download(index, folder, **changes):
@@ -39,13 +39,30 @@ def test_absent_package_says_what_pip_said(index, tmp_path):
 def test_error_tells_no_address_and_no_credentials(index, tmp_path, monkeypatch):
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
-    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_RETRIES", "1")
     monkeypatch.setenv("PIP_INDEX_URL", "http://someone:hunter2@127.0.0.1:9/simple")
     with pytest.raises(AssetError) as caught:
         download(index, tmp_path / "kept")
     told = caught.value.render()
     assert "hunter2" not in told
     assert "127.0.0.1" not in told
+    assert "no connection to the package index" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("403 Client Error for url: https://me:pw@index.corp.example/x/", "403 Client Error for url: <address>"),
+        (
+            "ConnectionPool(host='index.corp.example', port=443): timed out",
+            "ConnectionPool(host=<address>, port=443): timed out",
+        ),
+        ("Failed to resolve 'index.corp.example' ([Errno -2])", "Failed to resolve <address> ([Errno -2])"),
+        ("[Errno 28] No space left on device", "[Errno 28] No space left on device"),
+    ],
+)
+def test_addresses_are_taken_out_of_a_text(text, told):
+    assert without_addresses(text) == told
 
 
 def test_python_without_pip_is_told_how_to_get_it(index, tmp_path, monkeypatch):

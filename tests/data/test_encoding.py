@@ -80,7 +80,9 @@ def test_all_at_once_is_the_same_as_one_by_one(classes, causal):
     examples = [example(), example("a book " * 9, "bad"), example("very quite old", "good")]
     for encoder in (classes, headlines(causal)):
         assert encoder.encode_all(examples) == [encoder.encode(each) for each in examples]
-    assert classes.encode_all([]) == []
+        texts = [each.text for each in examples]
+        assert encoder.encode_texts(texts) == [encoder.encode_text(text) for text in texts]
+    assert classes.encode_all([]) == classes.encode_texts([]) == []
 
 
 def test_loss_covers_target_and_end_token_only(causal):

@@ -14,7 +14,7 @@ from legion.foundation.canonical import digest_file
 from legion.foundation.errors import AssetError
 from legion.foundation.files import fsync_folder
 
-__all__ = ["download_package"]
+__all__ = ["download_package", "without_addresses"]
 
 NEXT_COMMAND: Final = "legion assets fetch"
 _ADDRESS: Final = re.compile(r"[\w.+-]+://\S+|(?<=host=)'[^']*'|'(?:[\w-]+\.)+[A-Za-z]{2,}'(?=,| |\))")
@@ -90,10 +90,17 @@ def _explain(pinned: str, stderr: str) -> AssetError:
         return AssetError(f"{pinned} is not the pinned package", cause=cause, hint=NEXT_COMMAND)
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["pip ended without a word"]
-    cause = _ADDRESS.sub("<address>", errors[-1].removeprefix("ERROR:").strip())
+    cause = without_addresses(errors[-1].removeprefix("ERROR:").strip())
+    if "after connection broken" in stderr:
+        cause = f"no connection to the package index; pip ended with: {cause}"
     return AssetError(
         f"cannot fetch {pinned}", cause=cause, hint=f"check the network and the disk, then: {NEXT_COMMAND}"
     )
+
+
+def without_addresses(text: str) -> str:
+    """The text with every URL and host name replaced, since either may carry credentials or a private name."""
+    return _ADDRESS.sub("<address>", text)
 
 
 def _verify(archive: Path, sha256: str) -> None:
