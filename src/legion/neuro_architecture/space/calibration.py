@@ -27,7 +27,9 @@ _WIDTH: Final = 1024
 _NUM_WEIGHTS: Final = 16
 _ROWS: Final = (32, 128)
 _ELEMENTS: Final = (32, 1536)
-_REPEATS: Final = 32
+_MOST_REPEATS: Final = 40
+_FEWEST_REPEATS: Final = 7
+_SECONDS_EACH: Final = 0.15  # enough on a quiet machine for most repeats, and a bound on a busy one
 
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -201,13 +203,20 @@ def _count_kernels(work: Callable[[], Any]) -> int:
 
 
 def _median_s(work: Callable[[], Any], device: str) -> float:
+    """Median time of a call, after two that warm up."""
+    for _ in range(2):
+        _timed(work, device)
+    times: list[float] = []
+    while len(times) < _FEWEST_REPEATS or (len(times) < _MOST_REPEATS and sum(times) < _SECONDS_EACH):
+        times.append(_timed(work, device))
+    return statistics.median(times)
+
+
+def _timed(work: Callable[[], Any], device: str) -> float:
     import torch
 
-    times = []
-    for _ in range(_REPEATS + 2):
-        started = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[2:])
+    started = time.perf_counter()
+    work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

@@ -14,7 +14,6 @@ from typing import Final
 from legion.neuro_architecture.anatomy.values import ModelAnatomy
 from legion.neuro_architecture.space.sites import (
     AnyArchitecture,
-    canonical,
     layer_sets,
     target_sets,
 )
@@ -53,7 +52,10 @@ _DEFAULT_EXPERT_SIZE: Final = 16
 
 
 def members(strategy: Strategy, anatomy: ModelAnatomy) -> list[Member]:
-    """Every distinct valid architecture of the strategy in a fixed order, with its positive prior weight."""
+    """Every distinct valid architecture of the strategy in a fixed order, with its positive prior weight.
+
+    Axes hold canonical spellings only, so equal hashes are equal architectures and nothing is proposed twice.
+    """
     makers = {"LoRA": _lora_members, "Adapter": _adapter_members, "MoE": _moe_members}
     distinct: dict[str, Member] = {}
     for architecture, weight in makers[strategy](anatomy):
@@ -94,7 +96,7 @@ def _lora_members(anatomy: ModelAnatomy) -> Iterator[Member]:
                 rank=rank, alpha=float(scale * rank), dropout=dropout, target_modules=targets, layers=layers
             )
             weight = _TARGET_SETS[label] * layer_weight * rank_weight * scale_weight * dropout_weight
-            yield canonical(architecture, anatomy), weight
+            yield architecture, weight
 
 
 def _adapter_members(anatomy: ModelAnatomy) -> Iterator[Member]:
@@ -105,7 +107,7 @@ def _adapter_members(anatomy: ModelAnatomy) -> Iterator[Member]:
         architecture = AdapterArchitecture(
             bottleneck_size=size, non_linearity=non_linearity, is_gated=is_gated, placement=placement, layers=layers
         )
-        yield canonical(architecture, anatomy), size_weight * kind_weight * place_weight * layer_weight
+        yield architecture, size_weight * kind_weight * place_weight * layer_weight
 
 
 def _moe_members(anatomy: ModelAnatomy) -> Iterator[Member]:
@@ -123,7 +125,7 @@ def _moe_members(anatomy: ModelAnatomy) -> Iterator[Member]:
                 layers=layers,
             )
             weight = size_weight * kind_weight * layer_weight * experts_weight * top_weight * balance_weight
-            yield canonical(architecture, anatomy), weight
+            yield architecture, weight
 
 
 def _layer_axis(anatomy: ModelAnatomy) -> list[tuple[tuple[int, ...] | None, int]]:

@@ -116,7 +116,8 @@ def _weighted_order(candidates: Sequence[Member], draw: random.Random) -> list[A
 def _serving_differently_first(order: Iterable[AnyArchitecture]) -> list[AnyArchitecture]:
     """Those that serve something not seen before, in order; then those that only train differently."""
     seen: set[str] = set()
-    fresh, repeated = [], []
+    fresh: list[AnyArchitecture] = []
+    repeated: list[AnyArchitecture] = []
     for architecture in order:
         form = semantic_hash(served_form(architecture))
         (repeated if form in seen else fresh).append(architecture)
