@@ -3,7 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legion.neuro_architecture.trainer.config import TrainerConfig
-from legion.neuro_architecture.trainer.schedule import is_checkpoint_due, learning_rate, validation_points
+from legion.neuro_architecture.trainer.schedule import (
+    affordable_validations,
+    is_checkpoint_due,
+    learning_rate,
+    validation_points,
+)
 
 
 def rates(steps, warmup_share):
@@ -34,6 +39,16 @@ def test_there_is_a_validation_at_the_end_of_any_run(steps, num_validations):
     assert points[-1] == steps
     assert min(points) >= 1
     assert len(points) == min(steps, num_validations)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 2), (60, 2), (100, 3), (160, 5), (5000, 5)])
+def test_short_runs_validate_less_often_but_twice_at_least(steps, expected):
+    assert affordable_validations(steps, batch_size=16, num_watched=256, config=TrainerConfig()) == expected
+
+
+def test_config_may_ask_for_one_validation_at_the_end():
+    config = TrainerConfig(num_validations=1)
+    assert affordable_validations(9, batch_size=16, num_watched=256, config=config) == 1
 
 
 @pytest.mark.parametrize(

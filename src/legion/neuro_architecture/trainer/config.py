@@ -22,7 +22,9 @@ class TrainerConfig(Value):
         max_tokens: Most tokens read of one example, where the base reads as many.
         validation_examples: Most validation examples measured at each validation.
         validation_batch_size: Validation examples in one forward pass.
-        num_validations: Validations in a run, evenly spread; the last is at the last step.
+        num_validations: Most validations in a run, evenly spread; the last is at the last step.
+        validation_share: A short run validates less often, so that it looks at no more than this many validation
+            examples for each training example; but twice at least.
         latency_examples: Validation examples timed one by one after training.
         latency_warmup: Examples run before the timing starts.
         checkpoint_every_s: A checkpoint is due after as many seconds of work,
@@ -36,6 +38,7 @@ class TrainerConfig(Value):
     validation_examples: Count = 256
     validation_batch_size: Count = 32
     num_validations: Count = 5
+    validation_share: Annotated[float, Field(gt=0.0)] = 0.5
     latency_examples: Count = 20
     latency_warmup: Count = 3
     checkpoint_every_s: Seconds = 10.0

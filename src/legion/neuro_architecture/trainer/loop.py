@@ -15,7 +15,7 @@ from legion.neuro_architecture.trainer.config import TrainerConfig
 from legion.neuro_architecture.trainer.curve import Curve
 from legion.neuro_architecture.trainer.divergence import find_divergence
 from legion.neuro_architecture.trainer.interrupts import hold_interrupts
-from legion.neuro_architecture.trainer.schedule import is_checkpoint_due, validation_points
+from legion.neuro_architecture.trainer.schedule import is_checkpoint_due
 from legion.neuro_architecture.trainer.session import TrainingSession
 from legion.neuro_architecture.trainer.state import TrialHistory, TrialProgress
 from legion.neuro_architecture.trainer.validation import Validation, is_better
@@ -67,7 +67,7 @@ class TrainingLoop:
         self._folder = checkpoint_folder
         self._listener = listener
         self._clock = clock
-        self._points = frozenset(validation_points(steps, config.num_validations))
+        self._points = frozenset(session.validation_points(steps))
         self._saved_step = progress.step
         self._saved_at_s = clock.monotonic_s()
 

@@ -21,7 +21,7 @@ from legion.neuro_architecture.trainer.batches import BatchStream
 from legion.neuro_architecture.trainer.config import TrainerConfig
 from legion.neuro_architecture.trainer.environment import seed_torch
 from legion.neuro_architecture.trainer.objective import IGNORED, accepts_positions, target_logits
-from legion.neuro_architecture.trainer.schedule import learning_rate
+from legion.neuro_architecture.trainer.schedule import affordable_validations, learning_rate, validation_points
 from legion.neuro_architecture.trainer.validation import Validator
 
 __all__ = ["StepOutcome", "TrainingSession"]
@@ -67,6 +67,7 @@ class TrainingSession:
     ) -> None:
         stream = RandomStream(seed).child("trainer")
         self.recipe = proposal.training
+        self._config = config
         self._device = device
         self._dropout = stream.child("dropout")
         self._encoder = TaskEncoder(base.tokenizer(), data.spec, max_tokens=min(base.max_tokens, config.max_tokens))
@@ -95,6 +96,13 @@ class TrainingSession:
     def num_parameters(self) -> int:
         """Trainable weights, head included."""
         return sum(parameter.numel() for parameter in self.parameters.values())
+
+    def validation_points(self, steps: int) -> tuple[int, ...]:
+        """Numbers of finished steps after which validation is due in a run of `steps`."""
+        count = affordable_validations(
+            steps, batch_size=self.recipe.batch_size, num_watched=len(self._watched), config=self._config
+        )
+        return validation_points(steps, count)
 
     def train_step(self, step: int, steps: int) -> StepOutcome:
         """Update number `step` of `steps`, counted from 0: a pure function of weights, moments, seed and both."""

@@ -195,7 +195,7 @@ class Trial:
             "architecture": proposal.architecture.to_dict(),
             "base": proposal.base.to_dict(),
             "recipe": proposal.training.to_dict(),
-            "data_path": str(self._data.folder),
+            "data_path": str(_below(self._data.folder, self._settings.workspace)),
             "data_digest": self._data.digest,
             "data_warnings": list(self._data.warnings),
             "task": spec.name,
@@ -222,3 +222,9 @@ class Trial:
             "written_at": rfc3339(self._clock.now()),
             **self._history.to_dict(),
         }
+
+
+def _below(path: Path, root: Path) -> Path:
+    """`path` relative to the workspace where it lies inside, so that a moved workspace keeps its records true."""
+    resolved = path.resolve()
+    return resolved.relative_to(root) if resolved.is_relative_to(root) else resolved
