@@ -74,7 +74,7 @@ def test_the_four_commands_run_as_written(checkout, tiny_folders):
     assert summary["front"]
     assert (checkout / "artifacts" / "evals" / "report.html").is_file()
     _bash(integrate, checkout, **environment)
-    assert "summarization" in json.loads((checkout / "core" / "slots.json").read_text())["slots"]
+    assert "tiny-summaries" in json.loads((checkout / "core" / "slots.json").read_text())["slots"]
 
 
 def test_the_adapter_blocks_run_as_written(tiny_folders):

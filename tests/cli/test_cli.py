@@ -75,7 +75,6 @@ WRONG = {
     "unknown weight": (["evaluate", "--runs", "x", "--weights", "acuracy:1"], "LGN-2", "acuracy"),
     "nothing evaluated": (["integrate", "--top", "3"], "LGN-2", "legion evaluate"),
     "unknown slot": (["ask", "nowhere", "hello"], "LGN-204", "nowhere"),
-    "nothing to revert": (["patch", "revert"], "LGN-", "patch"),
     "unknown patch": (["patch", "show", "x-1"], "LGN-204", "x-1"),
     "unknown snapshot": (["registry", "show", "0123456789abcdef"], "LGN-204", "0123456789abcdef"),
     "broken data": (["data", "check", "data/none"], "LGN-301", "data/none"),
@@ -96,6 +95,12 @@ def test_wrong_input_is_one_error_with_exit_code_two(legion, case, tiny_folders,
     assert err.count("error[") == 1
     assert f"error[{code_prefix}" in err
     assert mentions in err
+
+
+def test_nothing_to_revert_is_a_no(legion):
+    code, _, err = legion("patch", "revert")
+    assert code == 1
+    assert "nothing to revert" in err
 
 
 def test_errors_are_json_when_json_is_asked_for(legion):
@@ -136,20 +141,20 @@ def test_the_loop_runs_from_the_command_line_and_can_be_undone(legion, settings,
     code, out, err = legion("integrate", "--top", "2", "--format", "json")
     assert code == 0, err
     plan = json.loads(out)
-    code, out, err = legion("ask", "classification", "a lovely film", "--format", "json")
+    code, out, err = legion("ask", "tiny", "a lovely film", "--format", "json")
     assert code == 0, err
     answer = json.loads(out)
     assert answer["snapshot"] == plan["after"]["snapshot"]
     assert set(answer["scores"]) == {"negative", "positive"}
     assert sum(answer["scores"].values()) == pytest.approx(1.0, abs=1e-5)
-    assert legion("slots")[1].splitlines()[1].startswith("classification")
+    assert legion("slots")[1].splitlines()[1].startswith("tiny")
     code, out, err = legion("registry", "ls", "--format", "quiet")
     assert len(out.split()) == 2
     assert legion("registry", "verify")[0] == 0
     code, out, err = legion("patch", "revert")
     assert code == 0, err
     assert not (settings.workspace / "core" / "slots.json").exists()
-    assert legion("ask", "classification", "a lovely film")[0] == 2
+    assert legion("ask", "tiny", "a lovely film")[0] == 2
 
 
 def test_risk_above_the_threshold_needs_a_name(legion, tiny_loop, monkeypatch, settings):
@@ -161,7 +166,7 @@ def test_risk_above_the_threshold_needs_a_name(legion, tiny_loop, monkeypatch, s
     assert not (settings.workspace / "core" / "slots.json").exists()
     assert legion("integrate", "--top", "1", "--approve", "ada")[0] == 0
     patches = json.loads(legion("patch", "ls", "--format", "json")[1])
-    assert any(patch["plan"]["approved_by"] == "ada" or patch.get("approved_by") == "ada" for patch in patches)
+    assert [patch["status"]["approved_by"] for patch in patches] == ["ada"]
 
 
 def test_a_tampered_registry_fails_verification_with_exit_code_one(legion, settings, tiny_loop):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.assets
 
 @pytest.fixture(scope="module")
 def prepared(embedded_home):
-    return {data.spec.name: data for data in prepare_data(embedded_home)}
+    return {data.folder.name: data for data in prepare_data(embedded_home)}
 
 
 def test_every_asset_is_there_and_unchanged(embedded_home):

@@ -53,7 +53,7 @@ def _facts(settings: Settings) -> dict[str, Any]:
 
 def _problems(facts: dict[str, Any]) -> list[str]:
     found = []
-    missing = [name for name, state in facts["assets"].items() if state != "here"]
+    missing = [name for name, state in facts["assets"].items() if state != "ready"]
     if missing:
         found.append(f"assets missing: {', '.join(missing)}; fetch them: legion assets fetch")
     if missing and facts["home_free_gib"] < _DISK_WANTED_GIB:

@@ -176,7 +176,7 @@ _RECIPES: Final[dict[str, _Recipe]] = {
     "classification": _Recipe(spec=_MOVIES, asset="vader-ratings", make=_movies),
     "task_small": _Recipe(
         spec=TaskSpec(
-            name="task_small",
+            name="summarization",
             kind="summarization",
             text_column="article",
             target_column="headline",

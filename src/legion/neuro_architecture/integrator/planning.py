@@ -59,7 +59,6 @@ def draft_plan(
         risk_factors=tuple(factor.to_dict() for factor in winner.proposal.risk.factors),
         evidence=evidence(winner, summary),
         registered=registered,
-        approved_by=None,
         created_at=at,
     )
     return draft.model_copy(update={"id": plan_id(draft)})

@@ -62,7 +62,6 @@ class PatchPlan(Value):
         risk_factors: The factors behind the score, as plain values.
         evidence: The measurements the decision rests on.
         registered: Digests of all winners registered with it.
-        approved_by: Name of the approver, or None where none was needed or given.
         created_at: RFC 3339.
     """
 
@@ -75,5 +74,4 @@ class PatchPlan(Value):
     risk_factors: tuple[dict[str, Any], ...]
     evidence: dict[str, Any]
     registered: tuple[str, ...]
-    approved_by: str | None
     created_at: str
