@@ -20,12 +20,10 @@ from legion.neuro_architecture.adapters import (
 from legion.neuro_architecture.spec.architecture import MoEArchitecture
 
 ADAPTERS = {
-    "lora": LoRAAdapter(rank=4, alpha=32),
-    "lora-one-layer": LoRAAdapter(rank=2, dropout=0.1, layers=[1]),
+    "lora": LoRAAdapter(rank=4, alpha=32, dropout=0.1, layers=[0, 1]),
     "par": BottleneckAdapter(8),
     "par-gated": BottleneckAdapter(8, "silu", is_gated=True, layers=[0, 2]),
     "seq": BottleneckAdapter(8, "relu", placement="seq", dropout=0.1),
-    "seq-gated": BottleneckAdapter(8, placement="seq", is_gated=True),
     "moe": MoEAdapter(4, 2, bottleneck_size=4),
     "moe-gated": MoEAdapter(4, 1, bottleneck_size=4, is_gated=True, load_balancing=False),
 }
@@ -40,12 +38,6 @@ def test_fresh_adapter_changes_no_logit(build, logits, case, adapter):
     model = build(*case)
     before = logits(model)
     assert torch.equal(logits(adapter.apply(model, seed=5)), before)
-
-
-def test_trained_adapter_changes_logits(build, logits, stir, case, adapter):
-    model = build(*case)
-    before = logits(model)
-    assert (logits(stir(adapter.apply(model))) - before).abs().max() > 1e-3
 
 
 def test_removal_restores_the_model_bit_for_bit(build, logits, stir, case, adapter):
@@ -65,8 +57,8 @@ def test_removal_restores_the_model_bit_for_bit(build, logits, stir, case, adapt
     assert torch.equal(logits(restored), before)
 
 
-def test_adapter_can_follow_a_removed_one(build, logits, stir, case, adapter):
-    model = build(*case)
+def test_adapter_can_follow_a_removed_one(build, logits, stir, adapter):
+    model = build("bert")
     before = logits(model)
     remove_adapter(stir(MoEAdapter(2, 1).apply(model)))
     assert torch.equal(logits(adapter.apply(model)), before)
@@ -83,40 +75,25 @@ def test_frozen_base_stays_frozen_after_removal(build):
 def test_only_adapter_and_head_learn(build, batch, case, adapter):
     family, task = case
     model = build(family, task)
-    before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    adapted = adapter.apply(model).train()
-    parameters = trainable_parameters(adapted)
-    labels = torch.tensor([0, 1, 0]) if task == "labels" else batch["input_ids"]
-    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-2, weight_decay=0.1)
-    losses = []
-    for _ in range(8):
-        optimizer.zero_grad()
-        loss = adapted(**batch, labels=labels).loss
-        losses.append(loss.item())
-        (loss + (0.0 if (balance := auxiliary_loss(adapted)) is None else balance)).backward()
-        optimizer.step()
-    assert losses[-1] < losses[0]
-    assert all(weight.grad is not None for weight in parameters.values())
-    assert all((weight.grad is not None) == (name in parameters) for name, weight in adapted.named_parameters())
-    heads = [name for name in parameters if "modules_to_save" in name]
-    assert bool(heads) == (task == "labels")
-    restored = remove_adapter(adapted)
-    assert all(torch.equal(weight, before[name]) for name, weight in restored.state_dict().items())
-
-
-def test_every_adapter_weight_moves_in_training(build, batch, case, adapter):
-    family, task = case
-    adapted = adapter.apply(build(family, task)).train()
+    base = {name: weight.clone() for name, weight in model.state_dict().items()}
+    adapted = adapter.apply(model)
     parameters = trainable_parameters(adapted)
     before = {name: weight.detach().clone() for name, weight in parameters.items()}
     labels = torch.tensor([0, 1, 0]) if task == "labels" else batch["input_ids"]
     optimizer = torch.optim.AdamW(parameters.values(), lr=1e-2, weight_decay=0.0)
-    for _ in range(3):
+    first = adapted(**batch, labels=labels).loss.item()
+    adapted.train()
+    for _ in range(5):
         optimizer.zero_grad()
-        adapted(**batch, labels=labels).loss.backward()
+        loss = adapted(**batch, labels=labels).loss
+        (loss + (0.0 if (balance := auxiliary_loss(adapted)) is None else balance)).backward()
         optimizer.step()
-    still = [name for name, weight in parameters.items() if torch.equal(weight, before[name])]
-    assert still == []
+    assert adapted.eval()(**batch, labels=labels).loss.item() < first
+    assert [name for name, weight in parameters.items() if torch.equal(weight, before[name])] == []
+    assert all((weight.grad is not None) == (name in parameters) for name, weight in adapted.named_parameters())
+    assert any("modules_to_save" in name for name in parameters) == (task == "labels")
+    restored = remove_adapter(adapted)
+    assert all(torch.equal(weight, base[name]) for name, weight in restored.state_dict().items())
 
 
 def test_weights_are_drawn_from_the_seed_alone(build, adapter):
@@ -183,6 +160,11 @@ def test_adapter_takes_the_base_dtype(build, batch, adapter):
     assert adapted(**batch).logits.isfinite().all()
 
 
+def test_adapter_lives_where_the_base_lives(build, adapter):
+    adapted = adapter.apply(build("gpt2").to("meta"))
+    assert {weight.device.type for weight in adapted.parameters()} == {"meta"}
+
+
 def test_mode_of_the_model_is_kept(build, adapter):
     assert not any(module.training for module in adapter.apply(build("gpt2")).modules())
     assert all(module.training for module in adapter.apply(build("gpt2").train()).modules())
@@ -197,13 +179,13 @@ def test_causal_model_still_generates(build, batch, stir, adapter):
     assert torch.equal(whole, tokens[0, 12:])
 
 
-def test_switched_off_adapter_gives_the_base(build, logits, stir, case, adapter):
-    model = build(*case)
+def test_switched_off_adapter_gives_the_base(build, logits, stir, adapter):
+    model = build("llama")
     before = logits(model)
     adapted = stir(adapter.apply(model))
     with adapted.disable_adapter():
         assert torch.equal(logits(adapted), before)
-    assert not torch.equal(logits(adapted), before)
+    assert (logits(adapted) - before).abs().max() > 1e-3
 
 
 def test_frozen_experts_are_an_error(build):

@@ -137,7 +137,7 @@ def with_corrections(model, correction, placement):
 
 @pytest.mark.parametrize("is_gated", [False, True], ids=["plain", "gated"])
 @pytest.mark.parametrize("placement", ["par", "seq"])
-@pytest.mark.parametrize("non_linearity", ["relu", "gelu", "silu"])
+@pytest.mark.parametrize("non_linearity", ["relu", "gelu"])
 def test_bottleneck_equals_its_formula(build, logits, stir, case, placement, is_gated, non_linearity):
     adapter = BottleneckAdapter(6, non_linearity, placement, is_gated)
     adapted = stir(adapter.apply(build(*case)))
@@ -227,7 +227,7 @@ def naive_mixture(tensors, path, x, activation, top_k):
     return torch.stack(rows).reshape(x.shape)
 
 
-@pytest.mark.parametrize("top_k", [1, 2, 4])
+@pytest.mark.parametrize("top_k", [1, 2])
 @pytest.mark.parametrize(("is_gated", "size"), [(False, 4), (True, 4), (False, 80)], ids=["plain", "gated", "wide"])
 def test_mixture_equals_a_loop_over_tokens(build, logits, stir, case, is_gated, size, top_k):
     adapter = MoEAdapter(4, top_k, bottleneck_size=size, is_gated=is_gated)
