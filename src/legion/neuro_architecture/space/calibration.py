@@ -35,7 +35,7 @@ Positive = Annotated[float, Field(gt=0.0)]
 
 
 class Calibration(Value):
-    """Rates of one machine at the shapes of batch 1, medians of repeated runs.
+    """Rates of one machine at the shapes of batch 1, lower quartiles of repeated runs.
 
     Attributes:
         machine: Processor and cores, or the accelerator's name.
@@ -156,14 +156,14 @@ def _product_s(weights: list[torch.Tensor], rows: int, device: str) -> float:
 
     x = torch.ones(rows, _WIDTH, device=device)
     turn = iter(range(10**9))
-    return _median_s(lambda: torch.nn.functional.linear(x, weights[next(turn) % len(weights)]), device)
+    return _typical_s(lambda: torch.nn.functional.linear(x, weights[next(turn) % len(weights)]), device)
 
 
 def _elements_per_s(device: str) -> float:
     import torch
 
     x = torch.ones(_ELEMENTS, device=device)
-    return x.numel() / _median_s(lambda: torch.nn.functional.gelu(x), device)
+    return x.numel() / _typical_s(lambda: torch.nn.functional.gelu(x), device)
 
 
 def _kernel_overhead_s(device: str) -> float:
@@ -184,7 +184,7 @@ def _kernel_overhead_s(device: str) -> float:
     tokens = torch.ones(1, 4, dtype=torch.long, device=device)
     mask = torch.ones_like(tokens)
     kernels = _count_kernels(lambda: model(input_ids=tokens, attention_mask=mask))
-    return _median_s(lambda: model(input_ids=tokens, attention_mask=mask), device) / kernels
+    return _typical_s(lambda: model(input_ids=tokens, attention_mask=mask), device) / kernels
 
 
 def _count_kernels(work: Callable[[], Any]) -> int:
@@ -202,14 +202,14 @@ def _count_kernels(work: Callable[[], Any]) -> int:
     return counter.count
 
 
-def _median_s(work: Callable[[], Any], device: str) -> float:
-    """Median time of a call, after two that warm up."""
+def _typical_s(work: Callable[[], Any], device: str) -> float:
+    """Lower quartile of a call's times, after two that warm up: other work on the machine only ever adds to them."""
     for _ in range(2):
         _timed(work, device)
     times: list[float] = []
     while len(times) < _FEWEST_REPEATS or (len(times) < _MOST_REPEATS and sum(times) < _SECONDS_EACH):
         times.append(_timed(work, device))
-    return statistics.median(times)
+    return statistics.quantiles(times, n=4)[0]
 
 
 def _timed(work: Callable[[], Any], device: str) -> float:
