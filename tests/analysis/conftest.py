@@ -102,3 +102,15 @@ def summary():
             failed,
         ]
     )
+
+
+@pytest.fixture
+def result_of():
+    """Makes one candidate."""
+    return make_result
+
+
+@pytest.fixture
+def summary_of():
+    """Makes a summary of candidates."""
+    return make_summary

@@ -42,7 +42,7 @@ class Study:
             generator = torch.Generator().manual_seed(7)
             with torch.no_grad():
                 for parameter in trainable_parameters(model).values():
-                    parameter += moved * torch.randn(parameter.shape, generator=generator)
+                    parameter.add_(moved * torch.randn(parameter.shape, generator=generator))
             save_adapter(model, folder.adapter_folder, base=base.reference)
         missing = {name: Measurement.absent(unit, "not measured in this test") for name, unit in METRIC_UNITS.items()}
         metrics = TrainingMetrics(proposal_id=proposal_id, state=state, reason=reason, **missing)

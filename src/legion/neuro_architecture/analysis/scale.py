@@ -39,12 +39,12 @@ def round_ticks(low: float, high: float, *, about: int = 6) -> list[float]:
 
 
 def format_tick(value: float, step: float) -> str:
-    """The tick with as many decimals as its step has, large numbers with k, M, G."""
-    for limit, suffix in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= limit:
-            scaled = value / (1e3 if suffix == "k" else limit)
-            return f"{scaled:g}{suffix}"
-    decimals = max(0, -math.floor(math.log10(abs(step)) + 1e-9)) if step else 0
-    if decimals and abs(step * 10**decimals - round(step * 10**decimals)) > 1e-6:
-        decimals += 1
-    return f"{value:.{decimals}f}"
+    """The tick with as many decimals as its step has; where steps are large, in k, M or G."""
+    for least_step, unit, suffix in ((1e8, 1e9, "G"), (1e5, 1e6, "M"), (1e3, 1e3, "k")):
+        if step >= least_step:
+            return f"{value / unit:.{_decimals(step / unit)}f}{suffix}"
+    return f"{value:.{_decimals(step)}f}"
+
+
+def _decimals(step: float) -> int:
+    return next((count for count in range(12) if abs(round(step, count) - step) <= 1e-6 * step), 12)
