@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from legion.foundation.clock import SystemClock
 from legion.foundation.errors import IntegrityError, WorldError
 from legion.foundation.files import exclusive_lock
 from legion.neuro_architecture.spec.training import TrialState
 from legion.neuro_architecture.trainer import ProxyTrainer, TrainerConfig
 
-OFTEN = TrainerConfig(checkpoint_every_s=0.0, checkpoint_share=0.2, num_validations=3, validation_share=9.0)
+OFTEN = TrainerConfig(checkpoint_every_s=0.0, checkpoint_share=0.33, num_validations=3, validation_share=9.0)
 STEPS = 15
 TIMES = {"latency_ms", "throughput_samples_sec", "training_time_sec", "peak_memory_mb"}
 
@@ -34,6 +35,22 @@ class InterruptAt:
 
     def finish(self, note=""):
         pass
+
+
+class InterruptingClock:
+    """The machine's clock, whose reading number `nth` is hit by a Ctrl-C: before, within and after a step."""
+
+    def __init__(self, nth):
+        self.nth, self.real = nth, SystemClock()
+
+    def now(self):
+        return self.real.now()
+
+    def monotonic_s(self):
+        self.nth -= 1
+        if self.nth == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.real.monotonic_s()
 
 
 @pytest.fixture
@@ -135,6 +152,15 @@ def test_ctrl_c_saves_says_so_and_resumes_to_the_same_bits(uninterrupted, outcom
     assert outcome(proposal) == expected
     _, record = run_of(proposal).read_metrics()
     assert [attempt["from_step"] for attempt in record["attempts"]] == [0, 1, 10]
+
+
+def test_ctrl_c_at_any_moment_of_a_step_leaves_a_whole_one(uninterrupted, outcome, classification_data):
+    proposal, expected = uninterrupted("Adapter")
+    for nth in (5, 6, 7, 8, 9):
+        with pytest.raises(KeyboardInterrupt):
+            ProxyTrainer(proposal.id, config=OFTEN, clock=InterruptingClock(nth)).train(classification_data, STEPS)
+    ProxyTrainer(proposal.id, config=OFTEN).train(classification_data, STEPS)
+    assert outcome(proposal) == expected
 
 
 def test_training_time_adds_up_over_attempts(propose, classification_data, run_of):
