@@ -51,5 +51,5 @@ class TrainerConfig(Value):
     def for_task(cls, kind: TaskKind) -> TrainerConfig:
         """The defaults for a kind of task: a summary has many target tokens, so fewer examples say as much."""
         if kind == "summarization":
-            return cls(validation_examples=64, validation_batch_size=8, latency_examples=8, latency_warmup=1)
+            return cls(validation_examples=32, validation_batch_size=8, latency_examples=8, latency_warmup=1)
         return cls()
