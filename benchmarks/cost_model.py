@@ -1,9 +1,11 @@
 """How well the analytic cost model predicts: expected against measured batch-1 latency, and whether it ranks alike.
 
-    python benchmarks/cost_model.py [--base minilm-l6] [--task classification] [--n 12] [--rounds 40] [--out FILE]
+    python benchmarks/cost_model.py [--base minilm-l6] [--task classification] [--n 12] [--rounds 80] [--out FILE]
 
 Every proposal is built and run unmerged, interleaved with the bare base and with each other, so that a busy moment
-hits all of them alike; medians are compared and written to `benchmarks/results/cost-model-<base>.json`. Kendall's tau-b says how alike the two orders are: 1 is the same order.
+hits all of them alike, and on the same base weights in memory, so that only the adapters tell them apart. Lower
+quartiles are compared, as in the calibration, and written to `benchmarks/results/cost-model-<base>.json`. Kendall's
+tau-b says how alike the two orders are: 1 is the same order.
 """
 
 from __future__ import annotations
@@ -46,8 +48,10 @@ def main() -> None:
     base = resolve_base(options.base or embedded_task(options.task).base, settings)
     labels = ("a", "b") if options.task == "classification" else ()
     spec = TaskSpec(name=options.task, kind=options.task, labels=labels)
-    models = {"base": base.load(spec)} | {
-        proposal.id: build_adapter(proposal.architecture).apply(base.load(spec)).eval() for proposal in proposals
+    original = base.load(spec)
+    models = {"base": original} | {
+        proposal.id: build_adapter(proposal.architecture).apply(_sharing(original, base.load(spec))).eval()
+        for proposal in proposals
     }
     measured = _measure(models, length, options.rounds)
     expected = {"base": proposals[0].estimate.expected_base_latency_ms}
@@ -88,13 +92,21 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--task", default="classification", choices=["classification", "summarization"])
     parser.add_argument("--n", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=80)
     parser.add_argument("--out", type=Path, default=None)
     return parser.parse_args()
 
 
+def _sharing(original: Any, model: Any) -> Any:
+    """`model`, its weights being those of `original` in memory."""
+    weights = dict(original.named_parameters())
+    for name, parameter in model.named_parameters():
+        parameter.data = weights[name].data
+    return model
+
+
 def _measure(models: dict[str, Any], length: int, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each model over one example of `length` tokens; the order is shuffled each round."""
+    """Typical milliseconds of each model over one example of `length` tokens; the order is shuffled each round."""
     draw = random.Random(0)
     ids = torch.tensor([[draw.randrange(1000, 5000) for _ in range(length)]])
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -106,7 +118,7 @@ def _measure(models: dict[str, Any], length: int, rounds: int) -> dict[str, floa
                 models[name](**batch)
                 if turn >= 2:
                     times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: statistics.quantiles(values, n=4)[0] for name, values in times.items()}
 
 
 def _kendall(x: list[float], y: list[float]) -> float:
