@@ -31,7 +31,8 @@ def test_a_scale_maps_ends_to_ends():
 @pytest.mark.parametrize(
     ("value", "step", "shown"),
     [(0.82, 0.02, "0.82"), (1.0, 0.2, "1.0"), (0.025, 0.025, "0.025"), (40.0, 20.0, "40"), (2.5e8, 5e7, "250M"),
-     (3e9, 1e9, "3G"), (20000.0, 5000.0, "20k"), (620.5e6, 5e5, "620.5M"), (0.0, 2000.0, "0k"), (0.0, 0.5, "0.0"), (2.5, 2.5, "2.5")],
+     (3e9, 1e9, "3G"), (20000.0, 5000.0, "20k"), (620.5e6, 5e5, "620.5M"),
+     (0.0, 2000.0, "0k"), (0.0, 0.5, "0.0"), (2.5, 2.5, "2.5")],
 )  # fmt: skip
 def test_ticks_show_the_decimals_that_their_step_needs(value, step, shown):
     assert format_tick(value, step) == shown

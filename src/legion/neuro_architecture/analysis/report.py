@@ -75,8 +75,6 @@ def _verdict(summary: EvaluationSummary) -> str:
     if not scored:
         return '<p class="verdict">No candidate has a score; the table says why.</p>'
     best = scored[0]
-    is_ahead = summary.baseline_score is None or (best.composite_score or 0.0) > summary.baseline_score
-    against = "" if is_ahead else ", yet not above the bare base"
     metric = "ROUGE-L" if summary.metric == "rouge_l" else "accuracy"
     facts = [
         (with_error(best.measurements.get("accuracy")), f"test {metric}"),
@@ -88,8 +86,17 @@ def _verdict(summary: EvaluationSummary) -> str:
     cards = "".join(f'<div class="fact"><b>{value}</b><span>{escape(name)}</span></div>' for value, name in facts)
     return (
         f'<p class="verdict"><code>{escape(best.proposal_id)}</code> ({escape(best.strategy)}) has the best score of '
-        f'{len(scored)}{against}; {len(summary.front)} of them are on the front.</p><div class="facts">{cards}</div>'
+        f"{len(scored)}: {_against_base(best, summary)}. {len(summary.front)} of them are on the front.</p>"
+        f'<div class="facts">{cards}</div>'
     )
+
+
+def _against_base(best: EvaluationResult, summary: EvaluationSummary) -> str:
+    score = f"{best.composite_score:.3f}"
+    if summary.baseline_score is None or best.composite_score is None:
+        return score
+    place = "above" if best.composite_score > summary.baseline_score else "not above"
+    return f"{score}, {place} the bare base's {summary.baseline_score:.3f} under these weights"
 
 
 def _charts(summary: EvaluationSummary) -> str:

@@ -37,11 +37,11 @@ class EvaluatorConfig(Value):
 
     test_examples: Count | None = None
     batch_size: Count = 32
-    latency_examples: Count = 48
+    latency_examples: Count = 32
     latency_warmup: Count = 4
-    cost_examples: Count = 12
-    robustness_examples: Count = 140
-    identity_examples: Annotated[int, Field(ge=0)] = 32
+    cost_examples: Count = 8
+    robustness_examples: Count = 105
+    identity_examples: Annotated[int, Field(ge=0)] = 24
     profanity_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     max_new_tokens: Count = 32
     max_tokens: Count = 256

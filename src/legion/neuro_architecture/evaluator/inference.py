@@ -44,14 +44,15 @@ def _in_batches(
     ask: Callable[[dict[str, Tensor]], Sequence[Answer]],
     device: torch.device,
 ) -> list[Answer]:
-    prompts = [encoder.encode_text(text) for text in texts]
-    answers: list[Answer] = [""] * len(texts)
+    distinct = list(dict.fromkeys(texts))
+    prompts = [encoder.encode_text(text) for text in distinct]
+    answers: dict[str, Answer] = {}
     for batch in like_length_batches([len(prompt) for prompt in prompts], batch_size):
         inputs = on_device(encoder.collate_prompts([prompts[index] for index in batch]), device)
         with torch.inference_mode():
             for index, answer in zip(batch, ask(inputs), strict=True):
-                answers[index] = answer
-    return answers
+                answers[distinct[index]] = answer
+    return [answers[text] for text in texts]
 
 
 @final
