@@ -4,8 +4,8 @@
 
 Every proposal is built and run unmerged, interleaved with the bare base and with each other, so that a busy moment
 hits all of them alike, and on the same base weights in memory, so that only the adapters tell them apart. Lower
-quartiles are compared, as in the calibration, and written to `benchmarks/results/cost-model-<base>.json`. Kendall's
-tau-b says how alike the two orders are: 1 is the same order.
+quartiles are compared and written to `benchmarks/results/cost-model-<base>.json`. Kendall's tau-b says how alike the
+two orders are: 1 is the same order.
 """
 
 from __future__ import annotations
