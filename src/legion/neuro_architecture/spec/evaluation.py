@@ -75,7 +75,9 @@ class EvaluationResult(Value):
         strategy: Its family.
         composite_score: The specification's formula over `terms`, or None where a weighted objective is absent.
         measurements: `accuracy`, `latency_p50_ms`, `latency_p95_ms`, `latency_ratio`, `flops_per_example`,
-            `peak_memory_mb`, `adapter_size_bytes`, `safety_violations`, `robustness`, and the base's own as `base_...`.
+            `peak_memory_mb`, `adapter_size_bytes`, `size_on_disk_bytes` (base and adapter), `safety_violations`,
+            `robustness`, the base's own as `base_...`, and against them on the same examples `accuracy_gain` with
+            `examples_gained` and `examples_lost`.
         terms: Each objective normalised against the bare base measured in the same run; what the score adds up.
         is_on_front: Whether no other candidate dominates it on the terms.
         rank: Non-domination rank, 1 for the front.
