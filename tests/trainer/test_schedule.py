@@ -57,3 +57,11 @@ def test_config_may_ask_for_one_validation_at_the_end():
 )
 def test_checkpoint_waits_for_the_rarer_of_time_and_share_within_a_bound(worked_s, num_steps, is_due):
     assert is_checkpoint_due(worked_s=worked_s, num_steps=num_steps, steps=1000, config=TrainerConfig()) is is_due
+
+
+def test_an_extension_warms_up_anew_and_then_follows_the_long_schedule():
+    long = [learning_rate(step, 100, peak=1.0, warmup_share=0.1) for step in range(100)]
+    extended = [learning_rate(step, 100, peak=1.0, warmup_share=0.1, begin=30) for step in range(30, 100)]
+    assert extended[0] == pytest.approx(long[30] / 11)
+    assert extended[:10] == sorted(extended[:10])
+    assert extended[10:] == long[40:]

@@ -52,8 +52,8 @@ class LoopConfig:
     num_finalists: int = 1
     final_steps: int | None = None
     budget_s: float = 240.0
-    min_final_steps: int = 120
-    max_final_steps: int = 400
+    min_final_steps: int = 160
+    max_final_steps: int = 320
     weights: str | None = None
     seed: int = 0
 

@@ -123,7 +123,8 @@ class TrainingLoop:
     def _advance(self) -> None:
         progress = self._progress
         began_s = self._clock.monotonic_s()
-        outcome = self._session.train_step(progress.step, self._steps)
+        begin = self._history.extended_from[-1] if self._history.extended_from else 0
+        outcome = self._session.train_step(progress.step, self._steps, begin=begin)
         seconds = self._clock.monotonic_s() - began_s
         reason = find_divergence(progress.losses, outcome.loss, outcome.gradient_norm, self._config)
         if reason:

@@ -7,16 +7,23 @@ from legion.neuro_architecture.trainer.config import TrainerConfig
 __all__ = ["affordable_validations", "is_checkpoint_due", "learning_rate", "validation_points"]
 
 
-def learning_rate(step: int, steps: int, *, peak: float, warmup_share: float) -> float:
-    """The rate of update `step`, counted from 0: linear warm-up to `peak`, then linear decay towards zero.
+def learning_rate(step: int, steps: int, *, peak: float, warmup_share: float, begin: int = 0) -> float:
+    """The rate of update `step`, counted from 0: linear warm-up, then linear decay towards zero.
 
-    With w = round(warmup_share * steps): peak (step + 1) / (w + 1) while step < w, then
-    peak (steps - step) / (steps - w). Every update has a rate above zero.
+    With w = round(warmup_share * steps) and the decay d(step) = peak (steps - max(step, w)) / (steps - w), the rate is
+    d(step) min(1, (step - begin + 1) / (w + 1)). Every update has a rate above zero.
+
+    Args:
+        step: Number of the update.
+        steps: Updates in all.
+        peak: Highest rate of an unextended schedule.
+        warmup_share: Share of the steps spent warming up.
+        begin: Update at which an extension begins. It warms up anew: the shorter schedule had decayed to nearly zero,
+            and AdamW's small second moments turn a sudden high rate into a collapse.
     """
     warmup = round(warmup_share * steps)
-    if step < warmup:
-        return peak * (step + 1) / (warmup + 1)
-    return peak * (steps - step) / (steps - warmup)
+    decayed = peak * (steps - max(step, warmup)) / (steps - warmup)
+    return decayed * min(1.0, (step - begin + 1) / (warmup + 1))
 
 
 def affordable_validations(steps: int, *, batch_size: int, num_watched: int, config: TrainerConfig) -> int:

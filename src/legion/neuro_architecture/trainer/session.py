@@ -104,8 +104,11 @@ class TrainingSession:
         )
         return validation_points(steps, count)
 
-    def train_step(self, step: int, steps: int) -> StepOutcome:
-        """Update number `step` of `steps`, counted from 0: a pure function of weights, moments, seed and both."""
+    def train_step(self, step: int, steps: int, *, begin: int = 0) -> StepOutcome:
+        """Update number `step` of `steps`, counted from 0: a pure function of weights, moments, seed and the numbers.
+
+        `begin` is the step at which the schedule began, above 0 in an extension.
+        """
         batch = self._encoder.collate([self._train[index] for index in self._batches.batch(step)])
         seed_torch(self._dropout.child(str(step)).seed, self._device)
         self.model.train()
@@ -115,7 +118,9 @@ class TrainingSession:
         self._optimizer.zero_grad(set_to_none=True)
         (loss if auxiliary is None else loss + auxiliary).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.recipe.max_gradient_norm)
-        rate = learning_rate(step, steps, peak=self.recipe.learning_rate, warmup_share=self.recipe.warmup_share)
+        rate = learning_rate(
+            step, steps, peak=self.recipe.learning_rate, warmup_share=self.recipe.warmup_share, begin=begin
+        )
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
