@@ -60,7 +60,11 @@ def test_the_four_commands_run_as_written(checkout, tiny_folders):
     _bash(generate, checkout, **environment)
     proposals = sorted((checkout / "orchestrator" / "proposals").glob("*.json"))
     assert len(proposals) == 12
-    assert {json.loads(path.read_text())["architecture"]["strategy"] for path in proposals} == {"LoRA", "MoE", "Adapter"}
+    assert {json.loads(path.read_text())["architecture"]["strategy"] for path in proposals} == {
+        "LoRA",
+        "MoE",
+        "Adapter",
+    }
     assert "--steps 2000" in train
     _bash(train.replace("--steps 2000", "--steps 2"), checkout, **environment)
     for path in proposals:
@@ -129,7 +133,10 @@ def test_the_workflow_has_the_steps_of_the_specification_in_order():
     wanted = [step["name"] for step in specified["jobs"]["neuro-evolution"]["steps"] if "name" in step]
     named = [step.get("name") for step in _workflow_runs()]
     assert [name for name in named if name in wanted] == wanted
-    assert yaml.safe_load((ROOT / ".github" / "workflows" / "neuro_rewriter_ci.yml").read_text())["name"] == specified["name"]
+    assert (
+        yaml.safe_load((ROOT / ".github" / "workflows" / "neuro_rewriter_ci.yml").read_text())["name"]
+        == specified["name"]
+    )
 
 
 def test_no_shell_line_of_the_workflow_holds_an_expression():
@@ -159,4 +166,6 @@ def test_the_workflow_runs_in_a_clean_checkout_whatever_the_title_says(tmp_path,
     baseline = json.loads((checkout / "artifacts" / "baseline.json").read_text())
     assert len(baseline["code"]["commit"]) == 40
     assert set(baseline) >= {"slots", "snapshots", "data", "code"}
-    assert json.loads((checkout / "artifacts" / "evals" / "evaluation_summary.json").read_text())["total_evaluated"] == 5
+    assert (
+        json.loads((checkout / "artifacts" / "evals" / "evaluation_summary.json").read_text())["total_evaluated"] == 5
+    )

@@ -40,18 +40,28 @@ _SENTENCES: Final = (
 @click.option(
     "--budget", type=float, default=240.0, show_default=True, help="Seconds to plan the finalist's steps for."
 )
+@click.option(
+    "--examples", type=click.IntRange(min=0), default=600, show_default=True, help="Test examples; 0 for all."
+)
 @click.option("--weights", default=_WEIGHTS, show_default=True, help="Preference over objectives.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything.")
 @format_option
 def command(
-    count: int, steps: int, final_steps: int | None, budget: float, weights: str, seed: int, output_format: str
+    count: int,
+    steps: int,
+    final_steps: int | None,
+    budget: float,
+    examples: int,
+    weights: str,
+    seed: int,
+    output_format: str,
 ) -> None:
     """Propose, train, measure, register, integrate, answer and undo, on the embedded model and data."""
     from legion.neuro_architecture.analysis import render_report
     from legion.neuro_architecture.data.prepare import prepare_data
     from legion.neuro_architecture.study import Loop, LoopConfig
 
-    settings = Settings.load()
+    settings = Settings.load(eval_examples=examples)
     clock = SystemClock()
     began_s = clock.monotonic_s()
     note("quickstart: movie-review sentiment with MiniLM-L6, on this machine, from real data")

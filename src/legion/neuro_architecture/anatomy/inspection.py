@@ -70,7 +70,9 @@ def inspect_model(model: Any) -> ModelAnatomy:
         layers=layers,
         head_modules=head,
         num_parameters=_count_parameters(modules),
-        head_parameters=sum(_count_parameters(dict(base_modules(modules[name])) | {"": modules[name]}) for name in head),
+        head_parameters=sum(
+            _count_parameters(dict(base_modules(modules[name])) | {"": modules[name]}) for name in head
+        ),
     )
 
 

@@ -45,7 +45,7 @@ def _in_batches(
     device: torch.device,
 ) -> list[Answer]:
     distinct = list(dict.fromkeys(texts))
-    prompts = [encoder.encode_text(text) for text in distinct]
+    prompts = encoder.encode_texts(distinct)
     answers: dict[str, Answer] = {}
     for batch in like_length_batches([len(prompt) for prompt in prompts], batch_size):
         inputs = on_device(encoder.collate_prompts([prompts[index] for index in batch]), device)

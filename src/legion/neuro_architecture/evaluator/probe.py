@@ -29,7 +29,7 @@ def encoder_features(
     report: Callable[[int], None] = lambda _done: None,
 ) -> np.ndarray:
     """Mean of the last hidden states over the tokens that are no padding, [texts, width], float32."""
-    prompts = [encoder.encode_text(text) for text in texts]
+    prompts = encoder.encode_texts(texts)
     rows: list[np.ndarray] = [np.empty(0, dtype=np.float32)] * len(texts)
     done = 0
     for number, batch in enumerate(like_length_batches([len(prompt) for prompt in prompts], batch_size)):

@@ -52,7 +52,7 @@ class LoopConfig:
     num_finalists: int = 1
     final_steps: int | None = None
     budget_s: float = 240.0
-    min_final_steps: int = 160
+    min_final_steps: int = 200
     max_final_steps: int = 320
     weights: str | None = None
     seed: int = 0
@@ -125,7 +125,9 @@ class Loop:
             raise TrainingError("no proposal could be trained", cause=reasons)
         finalists = order[: config.num_finalists]
         spent_s = self._clock.monotonic_s() - began_s
-        final_steps = plan_final_steps(config, data, [trained[name] for name in finalists], len(trained), spent_s)
+        num_test = min(len(data.test), self._settings.eval_examples or len(data.test))
+        passes = len(data.train) + (len(trained) + 1) * (num_test + _MEASURED_BESIDE_TEST)
+        final_steps = plan_final_steps(config, [trained[name] for name in finalists], passes, spent_s)
         self._say(f"lowest validation loss: {', '.join(finalists)}; training on to {final_steps} steps")
         for name in finalists:
             self._train(name, data, config, final_steps)
@@ -143,7 +145,7 @@ class Loop:
             settings=self._settings,
             seed=config.seed,
             progress=self._progress,
-            config=TrainerConfig(num_validations=2, validation_examples=160),
+            config=TrainerConfig(num_validations=1, validation_examples=160),
         )
         return trainer.train(data.folder, steps)
 
@@ -178,12 +180,15 @@ def rank_by_validation(trained: dict[str, TrainingMetrics]) -> list[str]:
     return sorted(losses, key=lambda name: (losses[name], name))
 
 
-def plan_final_steps(
-    config: LoopConfig, data: DataSet, finalists: list[TrainingMetrics], num_candidates: int, spent_s: float
-) -> int:
+def plan_final_steps(config: LoopConfig, finalists: list[TrainingMetrics], num_passes: int, spent_s: float) -> int:
     """Steps for each finalist that fit what is left of the budget after the evaluation, within the config's bounds.
 
-    The evaluation passes the training split once (the bare base's probe) and the test split once for each candidate.
+    Args:
+        config: The budget and the bounds.
+        finalists: What they measured so far.
+        num_passes: Examples the evaluation will run through: the training split once (the bare base's probe), the test
+            sample once for each candidate.
+        spent_s: Seconds spent so far.
     """
     if config.final_steps is not None:
         return max(config.final_steps, config.proxy_steps)
@@ -191,8 +196,7 @@ def plan_final_steps(
     seconds_per_example = max((1.0 / rate for rate in rates if rate), default=None)
     if seconds_per_example is None:
         return config.min_final_steps
-    passes = len(data.train) + (num_candidates + 1) * (len(data.test) + _MEASURED_BESIDE_TEST)
-    left_s = config.budget_s - spent_s - _FORWARD_SHARE * seconds_per_example * passes
+    left_s = config.budget_s - spent_s - _FORWARD_SHARE * seconds_per_example * num_passes
     batch_size = max(
         (metrics.examples_seen.value or 1.0) / (metrics.steps_completed.value or 1.0) for metrics in finalists
     )

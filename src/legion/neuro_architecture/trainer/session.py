@@ -71,11 +71,11 @@ class TrainingSession:
         self._device = device
         self._dropout = stream.child("dropout")
         self._encoder = TaskEncoder(base.tokenizer(), data.spec, max_tokens=min(base.max_tokens, config.max_tokens))
-        self._train = [_encode(self._encoder, example) for example in data.train]
+        self._train = _encode(self._encoder, data.train)
         self._batches = BatchStream(
             [len(item.input_ids) for item in self._train], self.recipe.batch_size, stream.child("batches")
         )
-        self._watched = [_encode(self._encoder, example) for example in _subset(data, config, stream)]
+        self._watched = _encode(self._encoder, _subset(data, config, stream))
         model = base.load(data.spec, seed=stream.child("head").seed)
         model.config.use_cache = False
         self._has_positions = accepts_positions(model)
@@ -180,9 +180,9 @@ def _subset(data: DataSet, config: TrainerConfig, stream: RandomStream) -> Seque
     return stream.child("validation").random().sample(examples, config.validation_examples)
 
 
-def _encode(encoder: TaskEncoder, example: Example) -> Encoded:
-    encoded = encoder.encode(example)
-    labels = encoded.labels
-    if not isinstance(labels, int) and all(label == IGNORED for label in labels[1:]):
-        raise DataError(f"example {example.id} has no target token left to train on", hint="shorten its text")
+def _encode(encoder: TaskEncoder, examples: Sequence[Example]) -> list[Encoded]:
+    encoded = encoder.encode_all(examples)
+    for example, item in zip(examples, encoded, strict=True):
+        if not isinstance(item.labels, int) and all(label == IGNORED for label in item.labels[1:]):
+            raise DataError(f"example {example.id} has no target token left to train on", hint="shorten its text")
     return encoded
