@@ -151,7 +151,7 @@ def test_the_workflow_runs_in_a_clean_checkout_whatever_the_title_says(tmp_path,
     subprocess.run(["git", "clone", "-q", str(ROOT), str(checkout)], check=True)
     title = 'Fix "$(touch pwned)"; `touch pwned2` && exit 1'
     steps = [step for step in _workflow_runs() if step.get("name") != "Set Up"]
-    assert [step["name"] for step in steps][0] == "Prepare Data"
+    assert steps[0]["name"] == "Prepare Data"
     for step in steps:
         _bash(
             step["run"],

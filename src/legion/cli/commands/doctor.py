@@ -66,7 +66,7 @@ def _problems(facts: dict[str, Any]) -> list[str]:
 def _human(facts: dict[str, Any], problems: list[str]) -> str:
     machine = facts["machine"]
     lines = [
-        f"processor    {machine['cpu']}, {machine['cores']} cores ({machine['cpu_features'] or 'no vector extensions'})",
+        f"processor    {machine['cpu']}, {machine['cores']} cores ({machine['cpu_features'] or 'no AVX'})",
         f"memory       {machine['memory_gib']} GiB",
         f"accelerator  {facts['accelerator'] or 'none: ' + facts['accelerator_reason']}",
         f"threads      {facts['threads']}",
