@@ -74,8 +74,8 @@ def summarization(folder: Path) -> dict[str, Any]:
     run(folder, "data", "prepare", "task_small")
     proposals = run(folder, "generate", "--task", "summarization", "--n", "3")
     for proposal in proposals:
-        run(folder, "train", "--proposal", proposal["id"], "--data", "data/task_small/", "--steps", "40")
-    summary = run(folder, "evaluate", "--runs", "artifacts/proxy_runs/*", "--examples", "24")
+        run(folder, "train", "--proposal", proposal["id"], "--data", "data/task_small/", "--steps", "16")
+    summary = run(folder, "evaluate", "--runs", "artifacts/proxy_runs/*", "--examples", "16")
     run(folder, "integrate", "--top", "1", "--approve", "acceptance")
     text = "A new bridge over the river was opened on Monday after four years of work. It cost 40 million pounds."
     answer = run(folder, "ask", "summarization", text)
