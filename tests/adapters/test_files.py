@@ -99,6 +99,10 @@ def test_folder_says_what_it_is(saved, name):
     assert record.weights_digest == digest_file(saved / WEIGHTS)
 
 
+def test_weights_can_be_read_by_a_server_that_runs_as_another_user(saved):
+    assert (saved / WEIGHTS).stat().st_mode & 0o044 == 0o044
+
+
 def test_same_weights_have_the_same_digest(build, stir, name, tmp_path):
     digests = {
         save_adapter(stir(ADAPTERS[name].apply(build("bert"))), tmp_path / folder, base=BASE) for folder in ("a", "b")

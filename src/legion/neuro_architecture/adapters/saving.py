@@ -70,6 +70,7 @@ def save_adapter(model: Any, folder: Path, *, base: BaseReference | None = None)
 
     def fill(fresh: Path) -> None:
         save_file(tensors, fresh / WEIGHTS_NAME, metadata={"format": "pt"})
+        (fresh / WEIGHTS_NAME).chmod(0o644)  # safetensors writes for its owner alone; servers run as others
         config.save_pretrained(str(fresh))
         digests.append(digest_file(fresh / WEIGHTS_NAME))
         record = AdapterRecord(
