@@ -10,8 +10,8 @@ __all__ = ["affordable_validations", "is_checkpoint_due", "learning_rate", "vali
 def learning_rate(step: int, steps: int, *, peak: float, warmup_share: float, begin: int = 0) -> float:
     """The rate of update `step`, counted from 0: linear warm-up, then linear decay towards zero.
 
-    With w = round(warmup_share * steps) and the decay d(step) = peak (steps - max(step, w)) / (steps - w), the rate is
-    d(step) min(1, (step - begin + 1) / (w + 1)). Every update has a rate above zero.
+    With w = round(warmup_share * steps), d(step) = peak while step < w, then peak (steps - step) / (steps - w). The
+    rate is d(step) min(1, (step - begin + 1) / (w + 1)), above zero for every update.
 
     Args:
         step: Number of the update.
@@ -22,7 +22,7 @@ def learning_rate(step: int, steps: int, *, peak: float, warmup_share: float, be
             and AdamW's small second moments turn a sudden high rate into a collapse.
     """
     warmup = round(warmup_share * steps)
-    decayed = peak * (steps - max(step, warmup)) / (steps - warmup)
+    decayed = peak if step < warmup else peak * (steps - step) / (steps - warmup)
     return decayed * min(1.0, (step - begin + 1) / (warmup + 1))
 
 
