@@ -9,10 +9,13 @@ LegionError                     exit 4  our bug, if nothing narrower was raised
 │   ├── ModelError                      a base model cannot be used as asked
 │   └── AdapterError                    an adapter does not fit its model, or its files are damaged
 ├── RefusedError                exit 1  the answer is no: a gate is not passed
-│   └── IntegrityError                  stored bytes are not what their digest says
+│   ├── IntegrityError                  stored bytes are not what their digest says
+│   ├── NotPortableError                a target cannot serve this adapter; says why
+│   └── ParityError                     an artefact does not compute what was trained
 ├── TrainingError               exit 1  a trial ended without a usable adapter
 └── WorldError                  exit 3  missing asset, extra, disk, network
-    └── AssetError                      an embedded asset could not be fetched
+    ├── AssetError                      an embedded asset could not be fetched
+    └── EngineError                     a serving engine is not installed, did not start, or died
 
 Each class carries a stable `code`; the message holds the offending value, `cause` says why, and `hint` is a
 command where possible.
@@ -29,10 +32,13 @@ __all__ = [
     "AssetError",
     "ConfigError",
     "DataError",
+    "EngineError",
     "IntegrityError",
     "InvalidValueError",
     "LegionError",
     "ModelError",
+    "NotPortableError",
+    "ParityError",
     "RefusedError",
     "TrainingError",
     "UnknownNameError",
@@ -145,6 +151,18 @@ class IntegrityError(RefusedError):
     code = "LGN-402"
 
 
+class NotPortableError(RefusedError):
+    """The target cannot serve this adapter; the cause says why, the hint what would."""
+
+    code = "LGN-403"
+
+
+class ParityError(RefusedError):
+    """An engine's answers differ from the trained form's. Nothing was published."""
+
+    code = "LGN-404"
+
+
 class TrainingError(LegionError):
     """A trial ended without a usable adapter; its record says why."""
 
@@ -163,3 +181,9 @@ class AssetError(WorldError):
     """An embedded asset that is not there and could not be fetched, or whose bytes are not the pinned ones."""
 
     code = "LGN-501"
+
+
+class EngineError(WorldError):
+    """A serving engine that is not installed, did not start, died, or refused what it was given."""
+
+    code = "LGN-511"
