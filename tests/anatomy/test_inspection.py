@@ -196,3 +196,19 @@ def test_unknown_activation_is_named():
 def test_something_else_than_a_transformer_is_refused():
     with pytest.raises(ModelError, match="Linear is not a transformers model"):
         inspect_model(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("auto", [AutoModel, AutoModelForSequenceClassification])
+def test_norm_behind_the_last_block_tells_who_writes_to_a_bare_residual_stream(family, auto):
+    """RMSNorm has a weight, LayerNorm a bias too; blocks of BERT's kind end in a norm of their own."""
+    expected = 64 if family == "gpt2" else 32 if family in LLAMA_LIKE else 0
+    assert inspect_model(on_meta(family, auto)).final_norm_parameters == expected
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_feed_forward_network_ends_with_the_linear_that_writes_its_output(family):
+    for layer in inspect_model(on_meta(family)).layers:
+        linears = layer.ffn_linears
+        assert len(linears) == (3 if family in LLAMA_LIKE else 2)
+        assert (linears[-1].in_features, linears[-1].out_features) == (48, 32)

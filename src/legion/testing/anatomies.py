@@ -43,6 +43,7 @@ def paper_anatomy(
         head_modules=() if is_causal else ("score",),
         num_parameters=weights + vocab_size * hidden_size + head_parameters,
         head_parameters=head_parameters,
+        final_norm_parameters=hidden_size,
     )
 
 

@@ -73,6 +73,7 @@ def inspect_model(model: Any) -> ModelAnatomy:
         head_parameters=sum(
             _count_parameters(dict(base_modules(modules[name])) | {"": modules[name]}) for name in head
         ),
+        final_norm_parameters=_final_norm_parameters(base, modules),
     )
 
 
@@ -133,6 +134,17 @@ def _block_paths(base: PreTrainedModel, modules: dict[str, nn.Module]) -> list[s
     return [f"{outermost[0]}.{name}" for name, _ in stack.named_children()]
 
 
+def _final_norm_parameters(base: PreTrainedModel, modules: dict[str, nn.Module]) -> int:
+    """Weights of the norm beside the stack of blocks, behind it: what tells blocks that write to a bare residual
+    stream from those that normalise what they hand on.
+    """
+    parent, _, stack = _block_paths(base, modules)[0].rpartition(".")[0].rpartition(".")
+    beside = list((modules[parent] if parent else base).named_children())
+    names = [name for name, _ in beside]
+    behind = [module for _, module in beside[names.index(stack) + 1 :]]
+    return next((_count_parameters({"": module}) for module in behind if "norm" in type(module).__name__.lower()), 0)
+
+
 def _layer(modules: dict[str, nn.Module], path: str, index: int) -> LayerAnatomy:
     par, seq = _ffn_sites(modules, path)
     layer = LayerAnatomy(index=index, path=path, linears=_linears(modules, path), par=par, seq=seq)
@@ -183,11 +195,9 @@ def _linear_site(path: str, name: str, module: nn.Linear | Conv1D) -> LinearSite
     )
 
 
-def _ffn_linears(layer: LayerAnatomy) -> list[LinearSite]:
+def _ffn_linears(layer: LayerAnatomy) -> tuple[LinearSite, ...]:
     """The block's two or three linears that make its feed-forward network, in order."""
-    is_split = layer.par.style == "residual"
-    roots = (f"{layer.path}.intermediate.", f"{layer.path}.output.") if is_split else (f"{layer.par.path}.",)
-    linears = [linear for linear in layer.linears if linear.path.startswith(roots)]
+    linears = layer.ffn_linears
     if len(linears) not in (2, 3):
         names = ", ".join(linear.name for linear in linears) or "none"
         raise ModelError(

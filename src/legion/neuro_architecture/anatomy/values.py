@@ -63,6 +63,13 @@ class LayerAnatomy:
     par: FfnSite
     seq: FfnSite
 
+    @property
+    def ffn_linears(self) -> tuple[LinearSite, ...]:
+        """The linear layers of its feed-forward network in order, the one that writes its output last."""
+        is_split = self.par.style == "residual"
+        roots = (f"{self.path}.intermediate.", f"{self.path}.output.") if is_split else (f"{self.par.path}.",)
+        return tuple(linear for linear in self.linears if linear.path.startswith(roots))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAnatomy:
@@ -82,6 +89,8 @@ class ModelAnatomy:
             saved with the adapter. Empty for a causal model.
         num_parameters: Weights of the whole model.
         head_parameters: Weights of `head_modules`, for as many labels as the model was built with.
+        final_norm_parameters: Weights of the norm that stands behind the last block (its bias among them), or 0 where
+            there is none because each block ends in a norm of its own (BERT).
     """
 
     model_type: str
@@ -96,6 +105,7 @@ class ModelAnatomy:
     head_modules: tuple[str, ...]
     num_parameters: int
     head_parameters: int = 0
+    final_norm_parameters: int = 0
 
     @property
     def num_layers(self) -> int:
