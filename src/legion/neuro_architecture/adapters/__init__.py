@@ -4,18 +4,22 @@ Importing this package registers the bottleneck and the mixture with PEFT, so th
 """
 
 from legion.neuro_architecture.adapters.attachment import remove_adapter, trainable_parameters
+from legion.neuro_architecture.adapters.balancing import auxiliary_loss, expert_usage
+from legion.neuro_architecture.adapters.building import Adapter, build_adapter
 from legion.neuro_architecture.adapters.loading import load_adapter
-from legion.neuro_architecture.adapters.mixture import auxiliary_loss, expert_usage
 from legion.neuro_architecture.adapters.routing import ExpertUsage
 from legion.neuro_architecture.adapters.saving import AdapterRecord, save_adapter
-from legion.neuro_architecture.adapters.strategies import BottleneckAdapter, LoRAAdapter, MoEAdapter, build_adapter
+from legion.neuro_architecture.adapters.split_network import SplitAdapter
+from legion.neuro_architecture.adapters.strategies import BottleneckAdapter, LoRAAdapter, MoEAdapter
 
 __all__ = [
+    "Adapter",
     "AdapterRecord",
     "BottleneckAdapter",
     "ExpertUsage",
     "LoRAAdapter",
     "MoEAdapter",
+    "SplitAdapter",
     "auxiliary_loss",
     "build_adapter",
     "expert_usage",

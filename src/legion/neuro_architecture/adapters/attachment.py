@@ -15,9 +15,19 @@ from peft.utils import ModulesToSaveWrapper
 from legion.foundation.errors import AdapterError
 from legion.foundation.rng import RandomStream
 from legion.neuro_architecture.adapters.experts import ExpertMixture
-from legion.neuro_architecture.spec.architecture import Architecture
+from legion.neuro_architecture.adapters.random_experts import RandomMixture
+from legion.neuro_architecture.anatomy import ModelAnatomy
+from legion.neuro_architecture.spec.architecture import AnyArchitecture
 
-__all__ = ["Attachment", "attach", "attachment_of", "refuse_adapted", "remove_adapter", "trainable_parameters"]
+__all__ = [
+    "Attachment",
+    "attach",
+    "attachment_of",
+    "peft_fields",
+    "refuse_adapted",
+    "remove_adapter",
+    "trainable_parameters",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +40,7 @@ class Attachment:
         trainable_before: Names of the base's parameters that required a gradient before.
     """
 
-    architecture: Architecture
+    architecture: AnyArchitecture
     model_type: str
     trainable_before: frozenset[str]
 
@@ -43,8 +53,19 @@ def refuse_adapted(model: Any) -> None:
         )
 
 
+def peft_fields(anatomy: ModelAnatomy) -> dict[str, Any]:
+    """The fields that every PEFT config of ours shares.
+
+    A plain `PeftModel` does for a classifier: PEFT's own class for it adds heads that the model may not have.
+    """
+    return {
+        "task_type": "CAUSAL_LM" if anatomy.is_causal else None,
+        "modules_to_save": list(anatomy.head_modules) or None,
+    }
+
+
 def attach(
-    model: Any, config: PeftConfig, architecture: Architecture, *, model_type: str, paths: Sequence[str], seed: int
+    model: Any, config: PeftConfig, architecture: AnyArchitecture, *, model_type: str, paths: Sequence[str], seed: int
 ) -> PeftModel:
     """The model with its base frozen and the adapter in place; weights are drawn from `seed` on the CPU.
 
@@ -125,7 +146,9 @@ def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:
     """
     parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     for name, module in model.named_modules():
-        if isinstance(module, ExpertMixture) and not (module.up.requires_grad and module.down.requires_grad):
+        if isinstance(module, ExpertMixture | RandomMixture) and not (
+            module.up.requires_grad and module.down.requires_grad
+        ):
             raise AdapterError(f"the experts of {name} are frozen", cause="the number of trainable experts is zero")
     if not parameters:
         raise AdapterError(f"{type(model).__name__} has no trainable parameter", hint="apply an adapter first")

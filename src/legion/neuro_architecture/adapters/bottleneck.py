@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, Literal, final
 
 import torch
 from peft import PeftConfig
@@ -17,6 +17,7 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from legion.neuro_architecture.adapters.correction import active, correct, drawn, settle
+from legion.neuro_architecture.adapters.norms import BlockNorm, apply_norm
 
 __all__ = ["BOTTLENECK_TYPE", "Bottleneck", "BottleneckConfig", "BottleneckLayer", "BottleneckModel"]
 
@@ -31,16 +32,33 @@ class Bottleneck(nn.Module):
     W_down and b_down start at zero, so a fresh bottleneck corrects nothing. The parameters are its own, not those of
     inner modules: PEFT takes an adapter's name out of a tensor's name only at the last or the last but one place.
 
+    Tensors: `up` [inner, width], `up_bias` [inner], `down` [width, inner], `down_bias` [width], or `gate`, `up` and
+    `down` where gated; behind a whole block (`seq_layer`) x is normalised first, with `norm` [width] that starts at
+    one and, where the family's norms have biases, `norm_bias` [width] that starts at zero.
+
     Args:
         width: Width of the residual stream.
         inner: Width between the projections.
         activation: f, as transformers spells it.
         is_gated: The gated form.
         dropout: Share of inner activations dropped while training.
+        norm: The norm in front, or None.
     """
 
-    def __init__(self, width: int, inner: int, activation: str, *, is_gated: bool, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        inner: int,
+        activation: str,
+        *,
+        is_gated: bool,
+        dropout: float,
+        norm: BlockNorm | None = None,
+    ) -> None:
         super().__init__()
+        self.block_norm = norm
+        self.norm = nn.Parameter(torch.ones(width)) if norm else None
+        self.norm_bias = nn.Parameter(torch.zeros(width)) if norm and norm.kind == "layer" else None
         self.gate = drawn(inner, width, fan_in=width) if is_gated else None
         self.up = drawn(inner, width, fan_in=width)
         self.up_bias = None if is_gated else drawn(inner, fan_in=width)
@@ -50,6 +68,8 @@ class Bottleneck(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        if self.block_norm is not None and self.norm is not None:
+            x_BTD = apply_norm(x_BTD, self.norm, self.norm_bias, kind=self.block_norm.kind, eps=self.block_norm.eps)
         inner_BTM = nn.functional.linear(x_BTD, self.up, self.up_bias)
         if self.gate is None:
             inner_BTM = self.activation(inner_BTM)
@@ -66,10 +86,12 @@ class BottleneckConfig(PeftConfig):
         hidden_size: Width of the residual stream.
         bottleneck_size: Inner width.
         activation: As transformers spells it (`gelu_new`).
-        placement: `par` or `seq`.
+        placement: `par`, `seq` or `seq_layer`.
         style: How the wrapped module takes the correction (`FfnSite.style`).
         is_gated: The gated form.
         dropout: Share of inner activations dropped while training.
+        norm: `rms` or `layer`, the norm in front of a `seq_layer` bottleneck; None elsewhere.
+        norm_eps: Its epsilon.
         target_modules: Regular expression of the wrapped modules' paths.
         exclude_modules: PEFT's own field; unused here.
         modules_to_save: The task head's modules.
@@ -82,6 +104,8 @@ class BottleneckConfig(PeftConfig):
     style: str = "output"
     is_gated: bool = False
     dropout: float = 0.0
+    norm: Literal["rms", "layer"] | None = None
+    norm_eps: float = 0.0
     target_modules: list[str] | str | None = None
     exclude_modules: list[str] | str | None = None
     modules_to_save: list[str] | None = None
@@ -93,7 +117,10 @@ class BottleneckConfig(PeftConfig):
 
 @final
 class BottleneckLayer(nn.Module, BaseTunerLayer):
-    """A feed-forward network with its bottleneck."""
+    """A feed-forward network, or a whole block (`seq_layer`), with its bottleneck.
+
+    What is asked of it and it does not have is asked of what it wraps: models read properties of their blocks.
+    """
 
     adapter_layer_names = ("bottleneck_adapter",)
 
@@ -115,9 +142,18 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
             config.activation,
             is_gated=config.is_gated,
             dropout=config.dropout,
+            norm=BlockNorm(kind=config.norm, eps=config.norm_eps) if config.norm else None,
         )
         self.bottleneck_adapter[adapter_name] = settle(bottleneck, self.base_layer)
         BaseTunerLayer.set_adapter(self, self._active_adapter, inference_mode=config.inference_mode)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base_layer":
+                raise
+            return getattr(self.base_layer, name)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         corrections = active(self, self.bottleneck_adapter)

@@ -24,12 +24,16 @@ def correct(
     """The output of `base_layer` with the corrections added where its style says.
 
     `residual`: base_layer(h, x) normalises W h + x, so the correction of x is added to x. `output`: the correction of
-    the input (`par`) or of the output (`seq`) is added to the output.
+    the input (`par`) or of the output (`seq`, `seq_layer`) is added to the output. A block may give a tuple, whose
+    first item is the hidden state.
     """
     if style == "residual":
         hidden, x_BTD, *rest = inputs
         return base_layer(hidden, _add(x_BTD, x_BTD, corrections), *rest, **named)
     y_BTD = base_layer(*inputs, **named)
+    if isinstance(y_BTD, tuple):
+        first_BTD, *others = y_BTD
+        return (_add(first_BTD, inputs[0] if placement == "par" else first_BTD, corrections), *others)
     return _add(y_BTD, inputs[0] if placement == "par" else y_BTD, corrections)
 
 

@@ -15,6 +15,7 @@ from legion.foundation.canonical import digest_file
 from legion.foundation.errors import AdapterError, UsageError
 from legion.foundation.files import read_json
 from legion.neuro_architecture.adapters.attachment import refuse_adapted, remove_adapter
+from legion.neuro_architecture.adapters.building import build_adapter
 from legion.neuro_architecture.adapters.saving import (
     CONFIG_NAME,
     RECORD_NAME,
@@ -22,7 +23,6 @@ from legion.neuro_architecture.adapters.saving import (
     AdapterRecord,
     adapter_tensors,
 )
-from legion.neuro_architecture.adapters.strategies import build_adapter
 from legion.neuro_architecture.anatomy import inspect_model
 from legion.neuro_architecture.spec.proposal import BaseReference
 
@@ -30,7 +30,12 @@ __all__ = ["load_adapter"]
 
 _PICKLES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 # What starts at zero and moves at the first step: left at zero, the tensor never got a gradient.
-_ZERO_AT_START: Final = (".lora_B.weight", ".bottleneck_adapter.down", ".mixture_adapter.down")
+_ZERO_AT_START: Final = (
+    ".lora_B.weight",
+    ".bottleneck_adapter.down",
+    ".mixture_adapter.down",
+    *(f".split_adapter.{name}" for name in ("router", "gate_lora_b", "up_lora_b", "down_lora_b")),
+)
 # What PEFT writes of its own accord, or what says nothing of the function that is computed.
 _FREE_CONFIG_KEYS: Final = frozenset(
     {"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision"}
@@ -152,6 +157,10 @@ def _mistake_of(name: str, tensor: torch.Tensor, expected: torch.Tensor) -> str 
         return f"{name} holds {tensor.dtype}, not floating-point numbers"
     if not torch.isfinite(tensor).all():
         return f"{name} holds NaN or infinity"
+    if name.endswith(".split_adapter.assignment") and not torch.equal(
+        tensor.float().sort()[0], expected.float().sort()[0]
+    ):
+        return f"{name} does not give every expert the same number of units"
     if name.endswith(_ZERO_AT_START) and not tensor.any():
         return f"{name} is all zero, so it has no effect: it was never trained"
     return None

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-import torch
-from peft import PeftConfig, PeftModel
+from peft import PeftConfig
 from peft.mapping import (
     PEFT_TYPE_TO_CONFIG_MAPPING,
     PEFT_TYPE_TO_PREFIX_MAPPING,
@@ -17,9 +16,10 @@ from torch import nn
 
 from legion.neuro_architecture.adapters.correction import active, correct, settle
 from legion.neuro_architecture.adapters.experts import ExpertMixture
-from legion.neuro_architecture.adapters.routing import ExpertUsage, RoutingTrace, load_balance_loss
+from legion.neuro_architecture.adapters.random_experts import RandomMixture
+from legion.neuro_architecture.adapters.routing import RoutingTrace
 
-__all__ = ["MIXTURE_TYPE", "MixtureConfig", "MixtureLayer", "MixtureModel", "auxiliary_loss", "expert_usage"]
+__all__ = ["MIXTURE_TYPE", "MixtureConfig", "MixtureLayer", "MixtureModel"]
 
 MIXTURE_TYPE: Final = "LEGION_MOE"
 _PREFIX: Final = "mixture_"
@@ -39,6 +39,7 @@ class MixtureConfig(PeftConfig):
         activation: As transformers spells it (`gelu_new`).
         style: How the wrapped module takes the correction (`FfnSite.style`).
         is_gated: Gated experts without biases.
+        routing: `learned` or `random`.
         target_modules: Regular expression of the wrapped modules' paths.
         exclude_modules: PEFT's own field; unused here.
         modules_to_save: The task head's modules.
@@ -53,6 +54,7 @@ class MixtureConfig(PeftConfig):
     activation: str = "gelu"
     style: str = "output"
     is_gated: bool = False
+    routing: str = "learned"
     target_modules: list[str] | str | None = None
     exclude_modules: list[str] | str | None = None
     modules_to_save: list[str] | None = None
@@ -84,15 +86,7 @@ class MixtureLayer(nn.Module, BaseTunerLayer):
 
     def add(self, adapter_name: str, config: MixtureConfig) -> None:
         """Puts a fresh mixture beside the base layer under `adapter_name`."""
-        mixture = ExpertMixture(
-            config.hidden_size,
-            config.bottleneck_size,
-            config.activation,
-            num_experts=config.num_experts,
-            top_k=config.top_k,
-            is_gated=config.is_gated,
-        )
-        self.mixture_adapter[adapter_name] = settle(mixture, self.base_layer)
+        self.mixture_adapter[adapter_name] = settle(_fresh(config), self.base_layer)
         BaseTunerLayer.set_adapter(self, self._active_adapter, inference_mode=config.inference_mode)
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
@@ -143,45 +137,20 @@ class MixtureModel(BaseTuner):
         return model
 
 
+def _fresh(config: MixtureConfig) -> ExpertMixture | RandomMixture:
+    width, inner = config.hidden_size, config.bottleneck_size
+    if config.routing == "random":
+        return RandomMixture(width, inner, config.activation, num_experts=config.num_experts, is_gated=config.is_gated)
+    return ExpertMixture(
+        width,
+        inner,
+        config.activation,
+        num_experts=config.num_experts,
+        top_k=config.top_k,
+        is_gated=config.is_gated,
+    )
+
+
 PEFT_TYPE_TO_CONFIG_MAPPING[MIXTURE_TYPE] = MixtureConfig
 PEFT_TYPE_TO_TUNER_MAPPING[MIXTURE_TYPE] = MixtureModel
 PEFT_TYPE_TO_PREFIX_MAPPING[MIXTURE_TYPE] = _PREFIX
-
-
-def auxiliary_loss(model: Any) -> torch.Tensor | None:
-    """The weighted load-balance loss of the last forward pass, padding excluded where an attention mask was given.
-
-    Returns:
-        A scalar with its graph, or None: no mixture, balancing off, or no forward pass yet.
-    """
-    tuner = _mixture_of(model)
-    if tuner is None or not tuner.trace.logits:
-        return None
-    config = tuner.peft_config[tuner.active_adapters[0]]
-    if not config.load_balancing:
-        return None
-    logits = list(tuner.trace.logits.values())
-    masks = [tuner.trace.mask_of(layer_logits) for layer_logits in logits]
-    return config.load_balancing_coefficient * load_balance_loss(logits, top_k=config.top_k, masks=masks)
-
-
-def expert_usage(model: Any) -> tuple[ExpertUsage, ...]:
-    """Who was used in the last forward pass, a value for each adapted layer; empty where there is no mixture."""
-    tuner = _mixture_of(model)
-    if tuner is None:
-        return ()
-    config = tuner.peft_config[tuner.active_adapters[0]]
-    usages = []
-    for path, logits_BTE in tuner.trace.logits.items():
-        chosen_NK = logits_BTE.detach().topk(config.top_k, dim=-1).indices.reshape(-1, config.top_k)
-        mask = tuner.trace.mask_of(logits_BTE)
-        if mask is not None:
-            chosen_NK = chosen_NK[mask.reshape(-1).bool()]
-        counts = torch.bincount(chosen_NK.reshape(-1), minlength=config.num_experts)
-        usages.append(ExpertUsage(path=path, counts=tuple(counts.tolist())))
-    return tuple(usages)
-
-
-def _mixture_of(model: Any) -> MixtureModel | None:
-    tuner = model.base_model if isinstance(model, PeftModel) else None
-    return tuner if isinstance(tuner, MixtureModel) else None

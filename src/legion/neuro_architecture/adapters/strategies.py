@@ -1,28 +1,29 @@
-"""The three families of adapters, each a value of the spec that can be applied to a model."""
+"""The three families of adapters that the search begins with, each a value of the spec that can be applied."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 from peft import LoraConfig, PeftModel
 
-from legion.neuro_architecture.adapters.attachment import attach, refuse_adapted
+from legion.neuro_architecture.adapters.attachment import attach, peft_fields, refuse_adapted
 from legion.neuro_architecture.adapters.bottleneck import BottleneckConfig
 from legion.neuro_architecture.adapters.mixture import MixtureConfig
+from legion.neuro_architecture.adapters.norms import norm_of
 from legion.neuro_architecture.adapters.targets import choose_ffn_sites, choose_linears, path_pattern
 from legion.neuro_architecture.anatomy import ModelAnatomy, inspect_model
 from legion.neuro_architecture.anatomy.inspection import activation_name
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
-    Architecture,
     LoRAArchitecture,
     MoEArchitecture,
     NonLinearity,
     Placement,
+    Routing,
 )
 
-__all__ = ["BottleneckAdapter", "LoRAAdapter", "MoEAdapter", "build_adapter"]
+__all__ = ["BottleneckAdapter", "LoRAAdapter", "MoEAdapter"]
 
 
 @final
@@ -37,6 +38,12 @@ class LoRAAdapter:
         dropout: Share of inputs of A dropped while training.
         target_modules: Names of linear layers inside a block (`query`, `output.dense`); `all-linear` means all.
         layers: Indices of the adapted blocks, or None for all.
+        use_rslora: Scale by alpha / sqrt(rank) instead (arXiv:2312.03732).
+        use_dora: Train the magnitudes of the weights' rows apart from their directions (arXiv:2402.09353); a
+            magnitude starts at what it is in the base.
+        rank_pattern: Ranks of single layers by the end of their path, as in PEFT. Of two patterns that fit one layer
+            the alphabetically first holds: PEFT stores patterns in this order and takes the first that fits.
+        alpha_pattern: Alphas of single layers, likewise.
 
     Raises:
         InvalidValueError: lists every argument outside its range.
@@ -49,10 +56,24 @@ class LoRAAdapter:
         dropout: float = 0.0,
         target_modules: Sequence[str] = ("all-linear",),
         layers: Sequence[int] | None = None,
+        use_rslora: bool = False,
+        use_dora: bool = False,
+        rank_pattern: Mapping[str, int] | None = None,
+        alpha_pattern: Mapping[str, float] | None = None,
     ) -> None:
         names = (target_modules,) if isinstance(target_modules, str) else tuple(target_modules)
         self._architecture = LoRAArchitecture.parse(
-            {"rank": rank, "alpha": alpha, "dropout": dropout, "target_modules": names, "layers": layers},
+            {
+                "rank": rank,
+                "alpha": alpha,
+                "dropout": dropout,
+                "target_modules": names,
+                "layers": layers,
+                "use_rslora": use_rslora,
+                "use_dora": use_dora,
+                "rank_pattern": dict(rank_pattern or {}),
+                "alpha_pattern": dict(alpha_pattern or {}),
+            },
             what="LoRAAdapter",
         )
 
@@ -69,7 +90,8 @@ class LoRAAdapter:
 
         Raises:
             ModelError: the model's structure is not understood.
-            AdapterError: the model carries an adapter already, a target is missing, or the rank exceeds a width.
+            AdapterError: the model carries an adapter already, a target is missing, a pattern fits none of the targets,
+                or a rank exceeds a width.
         """
         refuse_adapted(model)
         anatomy = inspect_model(model)
@@ -80,9 +102,13 @@ class LoRAAdapter:
             r=architecture.rank,
             lora_alpha=architecture.alpha,
             lora_dropout=architecture.dropout,
+            use_rslora=architecture.use_rslora,
+            use_dora=architecture.use_dora,
+            rank_pattern=dict(sorted(architecture.rank_pattern.items())),
+            alpha_pattern=dict(sorted(architecture.alpha_pattern.items())),
             target_modules=path_pattern(paths),
             fan_in_fan_out=linears[0].is_transposed,
-            **_shared_fields(anatomy),
+            **peft_fields(anatomy),
         )
         return attach(model, config, architecture, model_type=anatomy.model_type, paths=paths, seed=seed)
 
@@ -98,7 +124,8 @@ class BottleneckAdapter:
     Args:
         bottleneck_size: Inner width.
         non_linearity: `relu`, `gelu` or `silu`.
-        placement: `par` corrects the FFN's output by its input, `seq` by its output.
+        placement: `par` corrects the FFN's output by its input, `seq` by its output; `seq_layer` corrects the whole
+            block's output by its norm of its own kind: h + W_down f(W_up norm(h)).
         is_gated: f(W_gate x) * (W_up x) instead of f(W_up x), without biases.
         dropout: Share of inner activations dropped while training.
         layers: Indices of the adapted blocks, or None for all.
@@ -141,12 +168,14 @@ class BottleneckAdapter:
 
         Raises:
             ModelError: the model's structure is not understood.
-            AdapterError: the model carries an adapter already, or a layer is out of range.
+            AdapterError: the model carries an adapter already, a layer is out of range, or `seq_layer` is asked for
+                where blocks end in a norm (BERT).
         """
         refuse_adapted(model)
         anatomy = inspect_model(model)
         architecture = self._architecture
         sites = choose_ffn_sites(anatomy, architecture.layers, architecture.placement)
+        norm = norm_of(model, anatomy) if architecture.placement == "seq_layer" else None
         paths = [site.path for site in sites]
         config = BottleneckConfig(
             hidden_size=anatomy.hidden_size,
@@ -156,8 +185,10 @@ class BottleneckAdapter:
             style=sites[0].style,
             is_gated=architecture.is_gated,
             dropout=architecture.dropout,
+            norm=norm.kind if norm else None,
+            norm_eps=norm.eps if norm else 0.0,
             target_modules=path_pattern(paths),
-            **_shared_fields(anatomy),
+            **peft_fields(anatomy),
         )
         return attach(model, config, architecture, model_type=anatomy.model_type, paths=paths, seed=seed)
 
@@ -179,6 +210,8 @@ class MoEAdapter:
         non_linearity: `relu`, `gelu` or `silu`.
         is_gated: Gated experts without biases.
         layers: Indices of the adapted blocks, or None for all.
+        routing: `learned`, or `random`: no router, each training step draws one expert (top_k is 1), and their average
+            serves (AdaMix); tensors are those of `random_experts.RandomMixture`.
 
     Raises:
         InvalidValueError: lists every argument outside its range.
@@ -194,6 +227,7 @@ class MoEAdapter:
         non_linearity: NonLinearity = "gelu",
         is_gated: bool = False,
         layers: Sequence[int] | None = None,
+        routing: Routing = "learned",
     ) -> None:
         self._architecture = MoEArchitecture.parse(
             {
@@ -205,6 +239,7 @@ class MoEAdapter:
                 "non_linearity": non_linearity,
                 "is_gated": is_gated,
                 "layers": layers,
+                "routing": routing,
             },
             what="MoEAdapter",
         )
@@ -239,30 +274,11 @@ class MoEAdapter:
             activation=_exact_activation(model, anatomy, architecture.non_linearity),
             style=sites[0].style,
             is_gated=architecture.is_gated,
+            routing=architecture.routing,
             target_modules=path_pattern(paths),
-            **_shared_fields(anatomy),
+            **peft_fields(anatomy),
         )
         return attach(model, config, architecture, model_type=anatomy.model_type, paths=paths, seed=seed)
-
-
-def build_adapter(architecture: Architecture) -> LoRAAdapter | BottleneckAdapter | MoEAdapter:
-    """The adapter of an architecture."""
-    fields = architecture.model_dump(exclude={"strategy"})
-    match architecture:
-        case LoRAArchitecture():
-            return LoRAAdapter(**fields)
-        case AdapterArchitecture():
-            return BottleneckAdapter(**fields)
-        case MoEArchitecture():
-            return MoEAdapter(**fields)
-
-
-def _shared_fields(anatomy: ModelAnatomy) -> dict[str, Any]:
-    """A plain `PeftModel` does for a classifier: PEFT's own class for it adds heads that the model may not have."""
-    return {
-        "task_type": "CAUSAL_LM" if anatomy.is_causal else None,
-        "modules_to_save": list(anatomy.head_modules) or None,
-    }
 
 
 def _exact_activation(model: Any, anatomy: ModelAnatomy, non_linearity: NonLinearity) -> str:

@@ -1,0 +1,48 @@
+"""From an architecture to what applies it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from peft import PeftModel
+
+from legion.neuro_architecture.adapters.split_network import SplitAdapter
+from legion.neuro_architecture.adapters.strategies import BottleneckAdapter, LoRAAdapter, MoEAdapter
+from legion.neuro_architecture.spec.architecture import (
+    AdapterArchitecture,
+    AnyArchitecture,
+    LoRAArchitecture,
+    MoEArchitecture,
+    SplitArchitecture,
+)
+
+__all__ = ["Adapter", "build_adapter"]
+
+
+class Adapter(Protocol):
+    """What every strategy's class offers."""
+
+    @property
+    def architecture(self) -> AnyArchitecture:
+        """What it is."""
+        ...
+
+    def apply(self, model: Any, *, seed: int = 0) -> PeftModel:
+        """Adapts `model` in place, freezes its base and returns it as a `PeftModel`."""
+        ...
+
+
+def build_adapter(architecture: AnyArchitecture) -> Adapter:
+    """The adapter of an architecture."""
+    fields = architecture.model_dump()
+    strategy = fields.pop("strategy")
+    match architecture:
+        case LoRAArchitecture():
+            return LoRAAdapter(**fields)
+        case AdapterArchitecture():
+            return BottleneckAdapter(**fields)
+        case MoEArchitecture():
+            return MoEAdapter(**fields)
+        case SplitArchitecture():
+            return SplitAdapter(strategy, **fields)
+    raise NotImplementedError
