@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "registry": "list, show and verify registered architectures",
     "data": "prepare and check data sets",
     "assets": "fetch and list the embedded base models and data",
+    "engines": "install and list the serving engines that certificates are made with",
     "baseline": "write what stands now: slots, snapshots, metrics, digests, commit",
     "doctor": "say what this machine can do",
 }

@@ -27,6 +27,8 @@ class Settings:
         base: Base model to use where a command names none, or None for the task's own default.
         eval_examples: Most test examples measured for each objective; 0 means all.
         risk_threshold: Proposals riskier than this need a named approval.
+        llama_server: A `llama-server` to use instead of the one that `legion engines install llama.cpp` makes.
+        vllm_python: A Python that imports vLLM, to use instead of the one that `legion engines install vllm` makes.
     """
 
     workspace: Path
@@ -36,6 +38,8 @@ class Settings:
     base: str | None = None
     eval_examples: int = 0
     risk_threshold: float = 0.5
+    llama_server: str | None = None
+    vllm_python: str | None = None
 
     @classmethod
     def load(

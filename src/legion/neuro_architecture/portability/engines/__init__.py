@@ -1,0 +1,1 @@
+"""The engines that serve artefacts: how each is installed, found and asked."""
