@@ -9,7 +9,7 @@ from legion.neuro_architecture.anatomy import ModelAnatomy, inspect_model
 from legion.neuro_architecture.data.base_models import BaseModel
 from legion.neuro_architecture.spec.task import TaskKind
 
-__all__ = ["BaseFacts", "read_base_facts"]
+__all__ = ["BaseFacts", "natural_kind", "read_base_facts"]
 
 # Families whose checkpoints were proven in the engines, by what their blocks look like.
 _LLAMA_LIKE: Final = frozenset({"llama", "mistral"})
@@ -93,3 +93,10 @@ def read_base_facts(base: BaseModel, kind: TaskKind, *, num_labels: int = 2) -> 
         anatomy=inspect_model(model),
         config=model.config.get_text_config().to_dict(),
     )
+
+
+def natural_kind(base: BaseModel) -> TaskKind:
+    """What a base is for where nothing else says: an encoder classifies, any other model writes."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return "classification" if base.reference.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES else "summarization"

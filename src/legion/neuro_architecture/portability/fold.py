@@ -1,0 +1,81 @@
+"""Writes the artefact that a plan promises, whichever form that is."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from legion.foundation.errors import NotPortableError
+from legion.neuro_architecture.adapters.saving import CONFIG_NAME, WEIGHTS_NAME
+from legion.neuro_architecture.portability.artefact import GGUF_NAME
+from legion.neuro_architecture.portability.canonical_lora import canonical_lora, write_canonical_lora
+from legion.neuro_architecture.portability.checkpoint import StockCheckpoint, refuse_code, write_checkpoint
+from legion.neuro_architecture.portability.folds import (
+    fold_extra_layers,
+    fold_merged,
+    fold_mixtral,
+    fold_qwen2_moe,
+    fold_wider_ffn,
+)
+from legion.neuro_architecture.portability.gguf import write_gguf
+from legion.neuro_architecture.portability.trained import TrainedForm
+from legion.neuro_architecture.portability.values import Form, PortabilityPlan
+
+__all__ = ["fold"]
+
+_CHECKPOINTS: Final[dict[Form, Callable[[TrainedForm], StockCheckpoint]]] = {
+    "merged": fold_merged,
+    "wider-ffn": fold_wider_ffn,
+    "extra-layers": fold_extra_layers,
+    "qwen2-moe": fold_qwen2_moe,
+    "mixtral": fold_mixtral,
+}
+_GGUF_TARGETS: Final = frozenset({"llama.cpp", "ollama"})
+
+
+def fold(trained: TrainedForm, planned: PortabilityPlan, folder: Path, *, adapter_folder: Path) -> dict[str, float]:
+    """Fills `folder` with the artefact and returns the relative error of each weight that a bounded form approximates.
+
+    Args:
+        trained: What was trained.
+        planned: The plan for its target.
+        folder: An empty folder.
+        adapter_folder: The trained adapter's own files.
+
+    Raises:
+        NotPortableError: the plan says impossible, or a weight stands in the way that the plan could not see.
+        AdapterError: a weight is not finite.
+    """
+    if planned.form is None:
+        raise NotPortableError(
+            f"{planned.target} cannot serve this {trained.architecture.strategy}",
+            cause=planned.reason,
+            hint=planned.remedy,
+        )
+    errors: dict[str, float] = {}
+    match planned.form:
+        case "peft-adapter":
+            for name in (CONFIG_NAME, WEIGHTS_NAME):
+                shutil.copyfile(adapter_folder / name, folder / name)
+        case "canonical-lora":
+            canonical = canonical_lora(trained.model)
+            write_canonical_lora(canonical, folder, base_name=trained.base.name)
+            errors = canonical.relative_errors
+        case form:
+            _write_checkpoint(_CHECKPOINTS[form](trained), trained, planned, folder)
+    refuse_code(folder)
+    return errors
+
+
+def _write_checkpoint(
+    checkpoint: StockCheckpoint, trained: TrainedForm, planned: PortabilityPlan, folder: Path
+) -> None:
+    if planned.target not in _GGUF_TARGETS:
+        write_checkpoint(checkpoint, folder, tokenizer_from=trained.base_folder)
+        return
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".gguf-") as scratch:
+        write_checkpoint(checkpoint, Path(scratch), tokenizer_from=trained.base_folder)
+        write_gguf(Path(scratch), folder / GGUF_NAME)
