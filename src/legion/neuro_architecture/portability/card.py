@@ -83,20 +83,27 @@ def render_card(
         reason: Why there is no certificate.
         serving: Lines that serve it.
     """
+    sentence = (
+        f"A {record.architecture.strategy} adapter on `{record.base.name}`, as a stock `{record.form}` artefact for "
+        f"{record.target}: {planned.verdict}, because {_lower(planned.reason)}.\n"
+    )
+    identity = [
+        ("base", f"`{record.base.name}` ({record.base.model_type})"),
+        ("base digest", f"`{record.base.digest}`"),
+        ("task", origin.task or "not recorded"),
+        ("data digest", _code(origin.data_digest)),
+        ("snapshot", _code(origin.snapshot)),
+        ("adapter digest", f"`{record.adapter_digest}`"),
+        ("architecture", f"`{_plain(record.architecture.to_dict())}`"),
+    ]
     parts = [
         _front_matter(record),
         f"# {origin.name}\n",
-        f"A {record.architecture.strategy} adapter on `{record.base.name}`, as a stock `{record.form}` artefact for "
-        f"{record.target}: {planned.verdict}, because {_lower(planned.reason)}.\n",
+        sentence,
         "## Serve\n",
         "```\n" + "\n".join(serving) + "\n```\n",
         "## What it is\n",
-        _table(
-            [("base", f"`{record.base.name}` ({record.base.model_type})"), ("base digest", f"`{record.base.digest}`")]
-            + [("task", origin.task or "not recorded"), ("data digest", _code(origin.data_digest))]
-            + [("snapshot", _code(origin.snapshot)), ("adapter digest", f"`{record.adapter_digest}`")]
-            + [("architecture", f"`{_plain(record.architecture.to_dict())}`")]
-        ),
+        _table(identity),
         "## Measured\n",
         _metrics(origin),
         "## Parity\n",

@@ -87,10 +87,10 @@ class TrainedForm:
     def correction(self, path: str, kind: str) -> nn.Module | None:
         """The module of kind `bottleneck_adapter`, `mixture_adapter` or `split_adapter` at `path`, or None."""
         for found, layer in self._tuner_layers():
-            if found == path:
-                corrections = getattr(layer, kind)
-                module = corrections[self.model.active_adapter]
-                return module if isinstance(module, nn.Module) else None
+            children = dict(layer.named_children()) if isinstance(layer, nn.Module) else {}
+            corrections = children.get(kind)
+            if found == path and isinstance(corrections, nn.ModuleDict):
+                return corrections[self.model.active_adapter]
         return None
 
     @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -10,6 +11,7 @@ from torch.nn.functional import pad
 
 from legion.neuro_architecture.adapters.bottleneck import Bottleneck
 from legion.neuro_architecture.adapters.experts import ExpertMixture
+from legion.neuro_architecture.adapters.random_experts import RandomMixture, average_experts
 from legion.neuro_architecture.anatomy import LayerAnatomy, LinearSite
 from legion.neuro_architecture.portability.trained import TrainedForm
 
@@ -99,23 +101,27 @@ def ffn_names(layer: LayerAnatomy) -> FfnNames:
 
 def units_at(trained: TrainedForm, path: str) -> Units | None:
     """The units that the adapter adds at `path`: a bottleneck's, or the average of randomly routed experts'."""
-    module = trained.correction(path, "bottleneck_adapter")
-    if isinstance(module, Bottleneck):
-        gate, up, up_bias = module.gate, module.up, module.up_bias
-        down, down_bias = module.down, module.down_bias
-        return Units(
-            gate=_detached(gate),
-            gate_bias=None,
-            up=up.detach(),
-            up_bias=_detached(up_bias),
-            down=down.detach(),
-            down_bias=_detached(down_bias),
-        )
+    bottleneck = trained.correction(path, "bottleneck_adapter")
+    if isinstance(bottleneck, Bottleneck):
+        names = ("gate", "up", "up_bias", "down", "down_bias")
+        return _units({name: getattr(bottleneck, name) for name in names})
+    mixture = trained.correction(path, "mixture_adapter")
+    if isinstance(mixture, RandomMixture):
+        return _units(average_experts(mixture))
     return None
 
 
-def _detached(weight: torch.Tensor | None) -> torch.Tensor | None:
-    return None if weight is None else weight.detach()
+def _units(tensors: Mapping[str, torch.Tensor | None]) -> Units:
+    """The parts of one bottleneck; the gated form has no biases."""
+    own = {name: weight.detach() for name, weight in tensors.items() if weight is not None}
+    return Units(
+        gate=own.get("gate"),
+        gate_bias=None,
+        up=own["up"],
+        up_bias=own.get("up_bias"),
+        down=own["down"],
+        down_bias=own.get("down_bias"),
+    )
 
 
 def mixture_at(trained: TrainedForm, path: str) -> ExpertMixture | None:

@@ -1,0 +1,111 @@
+"""`legion export`: a trained adapter as a stock artefact, with its certificate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from legion.cli.output import emit, format_option, note
+from legion.foundation.settings import Settings
+
+if TYPE_CHECKING:
+    from legion.neuro_architecture.portability.export import Exported
+
+__all__ = ["command"]
+
+_TARGETS = ("vllm", "llama.cpp", "ollama", "hf", "peft")
+_FORMS = ("canonical-lora", "merged", "peft-adapter")
+
+
+@click.command("export")
+@click.argument("snapshot")
+@click.option("--to", "target", required=True, type=click.Choice(_TARGETS), help="Who is to serve it.")
+@click.option("-o", "--output", "out", type=click.Path(path_type=Path), default=None, help="The new folder.")
+@click.option("--base", default=None, help="The base model, where it is kept under another name than the record's.")
+@click.option("--name", "alias", default=None, help="What the server calls it.")
+@click.option("--form", type=click.Choice(_FORMS), default=None, help="Insist on a form of a weight-changing adapter.")
+@click.option(
+    "--max-lora-rank", type=int, default=512, show_default=True, help="The largest rank that the server takes."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would become of it and stop.")
+@format_option
+def command(
+    snapshot: str,
+    target: str,
+    out: Path | None,
+    base: str | None,
+    alias: str | None,
+    form: str | None,
+    max_lora_rank: int,
+    dry_run: bool,
+    output_format: str,
+) -> None:
+    """Fold SNAPSHOT into a stock artefact that TARGET serves, prove that it computes the same, and say how to serve it.
+
+    SNAPSHOT is a digest or semantic hash in the registry (`legion registry ls`), or the folder of a run.
+    """
+    from legion.cli.export_source import find_source
+    from legion.cli.progress import TerminalProgress
+    from legion.foundation.errors import NotPortableError, UsageError
+    from legion.neuro_architecture.portability import check_target
+    from legion.neuro_architecture.portability.export import export_adapter, plan_folder
+
+    settings = Settings.load()
+    source = find_source(snapshot, settings, base=base, alias=alias)
+    wanted = check_target(target)
+    if dry_run:
+        planned = plan_folder(
+            source.folder, source.base, wanted, kind=source.kind, form=form, max_lora_rank=max_lora_rank
+        )
+        emit(output_format, planned.to_dict(), lambda: f"{planned.verdict}: {planned.form or planned.reason}")
+        if not planned.is_possible:
+            raise NotPortableError(f"{wanted} cannot serve this adapter", cause=planned.reason, hint=planned.remedy)
+        return
+    if out is None:
+        raise UsageError("no folder to export to", hint=f"name one: legion export {snapshot} --to {target} -o DIR")
+    exported = export_adapter(
+        source.folder,
+        source.base,
+        wanted,
+        settings.workspace / out,
+        settings=settings,
+        kind=source.kind,
+        origin=source.origin,
+        labels=source.labels,
+        form=form,
+        max_lora_rank=max_lora_rank,
+        progress=TerminalProgress(),
+    )
+    emit(output_format, _plain(exported), lambda: _text(exported), [str(exported.folder)])
+    if exported.certificate is None:
+        note(f"NOT CERTIFIED: {exported.reason}")
+
+
+def _plain(exported: Exported) -> dict[str, object]:
+    return {
+        "folder": str(exported.folder),
+        "plan": exported.plan.to_dict(),
+        "record": exported.record.to_dict(),
+        "certificate": exported.certificate.to_dict() if exported.certificate else None,
+        "reason": exported.reason,
+        "serve": list(exported.serving),
+    }
+
+
+def _text(exported: Exported) -> str:
+    planned, certificate = exported.plan, exported.certificate
+    lines = [f"{exported.folder}: {planned.form} for {planned.target}, {planned.verdict}: {planned.reason}"]
+    if exported.record.weight_errors:
+        worst = max(exported.record.weight_errors.items(), key=lambda item: item[1])
+        lines.append(f"  largest relative error of a weight: {worst[1]:.3g} ({worst[0]})")
+    if certificate is not None:
+        effect = "" if certificate.effect is None else f"; the adapter itself moves them by {certificate.effect:.2g}"
+        lines.append(
+            f"  {certificate.engine}: {certificate.verdict}, {certificate.quantity} within "
+            f"{certificate.largest_difference:.1e} on {certificate.num_questions} questions "
+            f"(tolerance {certificate.tolerance:.0e}){effect}"
+        )
+    lines += ["  serve it:", *(f"    {line}" for line in exported.serving)]
+    return "\n".join(lines)
