@@ -7,6 +7,8 @@ from legion.neuro_architecture.adapters.attachment import remove_adapter, traina
 from legion.neuro_architecture.adapters.balancing import auxiliary_loss, expert_usage
 from legion.neuro_architecture.adapters.building import Adapter, build_adapter
 from legion.neuro_architecture.adapters.loading import load_adapter
+from legion.neuro_architecture.adapters.peft_adapter import PeftAdapter
+from legion.neuro_architecture.adapters.random_experts import RandomMixture, average_experts
 from legion.neuro_architecture.adapters.routing import ExpertUsage
 from legion.neuro_architecture.adapters.saving import AdapterRecord, save_adapter
 from legion.neuro_architecture.adapters.split_network import SplitAdapter
@@ -19,8 +21,11 @@ __all__ = [
     "ExpertUsage",
     "LoRAAdapter",
     "MoEAdapter",
+    "PeftAdapter",
+    "RandomMixture",
     "SplitAdapter",
     "auxiliary_loss",
+    "average_experts",
     "build_adapter",
     "expert_usage",
     "load_adapter",

@@ -11,6 +11,7 @@ import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
+from torch import nn
 
 from legion.foundation.errors import AdapterError
 from legion.foundation.rng import RandomStream
@@ -78,7 +79,7 @@ def attach(
         seed: Of the adapter's weights; the global generators stay as they are.
 
     Raises:
-        AdapterError: PEFT adapted other modules than asked.
+        AdapterError: PEFT refused, or adapted other modules than asked; the model is as it was.
     """
     before = Attachment(
         architecture=architecture,
@@ -90,7 +91,13 @@ def attach(
         # PEFT asks transformers for a property by its old name.
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
         torch.default_generator.manual_seed(RandomStream(seed).child("adapter").seed)
-        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+        try:
+            adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            _unwrap(model, before)
+            raise AdapterError(
+                f"PEFT cannot apply {architecture.strategy} to {model_type}", cause=str(error)
+            ) from error
     adapted.legion_attachment = before
     adapted.train(was_training)
     found = set(adapted.base_model.targeted_module_names)
@@ -124,18 +131,32 @@ def remove_adapter(model: Any) -> Any:
     """
     attachment = attachment_of(model)
     base = model.get_base_model()
-    heads = {
-        name: module.original_module
-        for name, module in base.named_modules()
-        if isinstance(module, ModulesToSaveWrapper)
-    }
+    heads = _heads(base)
     model.base_model.unload()
-    for path, head in heads.items():
+    _put_back(base, heads, attachment)
+    return base
+
+
+def _heads(base: Any) -> dict[str, nn.Module]:
+    """The task head's own modules, by path, below the copies that are trained."""
+    wrappers = {name: module for name, module in base.named_modules() if isinstance(module, ModulesToSaveWrapper)}
+    return {name: module.original_module for name, module in wrappers.items()}
+
+
+def _unwrap(model: Any, attachment: Attachment) -> None:
+    """Undoes what PEFT did to the model before it refused."""
+    wrapped = {
+        name: module.get_base_layer() for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)
+    }
+    _put_back(model, wrapped | _heads(model), attachment)
+
+
+def _put_back(base: Any, modules: dict[str, nn.Module], attachment: Attachment) -> None:
+    for path, module in modules.items():
         parent, _, name = path.rpartition(".")
-        setattr(base.get_submodule(parent), name, head)
+        setattr(base.get_submodule(parent), name, module)
     for name, weight in base.named_parameters():
         weight.requires_grad_(name in attachment.trainable_before)
-    return base
 
 
 def trainable_parameters(model: Any) -> dict[str, torch.nn.Parameter]:

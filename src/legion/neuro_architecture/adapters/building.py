@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from peft import PeftModel
 
+from legion.neuro_architecture.adapters.peft_adapter import PeftAdapter
 from legion.neuro_architecture.adapters.split_network import SplitAdapter
 from legion.neuro_architecture.adapters.strategies import BottleneckAdapter, LoRAAdapter, MoEAdapter
 from legion.neuro_architecture.spec.architecture import (
@@ -13,6 +14,7 @@ from legion.neuro_architecture.spec.architecture import (
     AnyArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
+    PeftArchitecture,
     SplitArchitecture,
 )
 
@@ -45,4 +47,6 @@ def build_adapter(architecture: AnyArchitecture) -> Adapter:
             return MoEAdapter(**fields)
         case SplitArchitecture():
             return SplitAdapter(strategy, **fields)
+        case PeftArchitecture():
+            return PeftAdapter(strategy, **fields)
     raise NotImplementedError

@@ -16,6 +16,7 @@ from legion.foundation.errors import AdapterError, UsageError
 from legion.foundation.files import read_json
 from legion.neuro_architecture.adapters.attachment import refuse_adapted, remove_adapter
 from legion.neuro_architecture.adapters.building import build_adapter
+from legion.neuro_architecture.adapters.peft_methods import is_untrained
 from legion.neuro_architecture.adapters.saving import (
     CONFIG_NAME,
     RECORD_NAME,
@@ -36,6 +37,8 @@ _ZERO_AT_START: Final = (
     ".mixture_adapter.down",
     *(f".split_adapter.{name}" for name in ("router", "gate_lora_b", "up_lora_b", "down_lora_b")),
 )
+# Which unit of a split network belongs to which expert.
+_ASSIGNMENT: Final = ".split_adapter.assignment"
 # What PEFT writes of its own accord, or what says nothing of the function that is computed.
 _FREE_CONFIG_KEYS: Final = frozenset(
     {"auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision"}
@@ -157,10 +160,14 @@ def _mistake_of(name: str, tensor: torch.Tensor, expected: torch.Tensor) -> str 
         return f"{name} holds {tensor.dtype}, not floating-point numbers"
     if not torch.isfinite(tensor).all():
         return f"{name} holds NaN or infinity"
-    if name.endswith(".split_adapter.assignment") and not torch.equal(
-        tensor.float().sort()[0], expected.float().sort()[0]
-    ):
+    return _mistake_in_meaning(name, tensor, expected)
+
+
+def _mistake_in_meaning(name: str, tensor: torch.Tensor, expected: torch.Tensor) -> str | None:
+    if name.endswith(_ASSIGNMENT) and not torch.equal(tensor.float().sort()[0], expected.float().sort()[0]):
         return f"{name} does not give every expert the same number of units"
     if name.endswith(_ZERO_AT_START) and not tensor.any():
         return f"{name} is all zero, so it has no effect: it was never trained"
+    if is_untrained(name, tensor):
+        return f"{name} is as it began, so it has no effect: it was never trained"
     return None

@@ -46,7 +46,13 @@ class AdapterRecord(Value):
 def adapter_tensors(model: Any) -> dict[str, torch.Tensor]:
     """The adapter's and the head's tensors under the names that PEFT stores them by; they share the model's memory."""
     tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return tensors
+    return {name: tensor for name, tensor in tensors.items() if not _is_shared(name)}
+
+
+def _is_shared(name: str) -> bool:
+    """RandLoRA's projections are one pair for the whole model, which PEFT names once more for every layer."""
+    path, _, last = name.rpartition(".")
+    return last in ("randlora_A", "randlora_B") and path != "base_model"
 
 
 def save_adapter(model: Any, folder: Path, *, base: BaseReference | None = None) -> str:
