@@ -1,6 +1,7 @@
-"""Floor 2: low-rank, bottleneck and mixture-of-experts adapters on a frozen transformer, applied, removed and stored.
+"""Floor 2: every strategy's adapter on a frozen transformer, applied, removed and stored.
 
-Importing this package registers the bottleneck and the mixture with PEFT, so that `PeftModel` treats them as its own.
+Importing this package registers the bottleneck, the mixture and the split network with PEFT, so that `PeftModel` treats
+them as its own.
 """
 
 from legion.neuro_architecture.adapters.attachment import remove_adapter, trainable_parameters
@@ -13,6 +14,7 @@ from legion.neuro_architecture.adapters.routing import ExpertUsage
 from legion.neuro_architecture.adapters.saving import AdapterRecord, save_adapter
 from legion.neuro_architecture.adapters.split_network import SplitAdapter
 from legion.neuro_architecture.adapters.strategies import BottleneckAdapter, LoRAAdapter, MoEAdapter
+from legion.neuro_architecture.adapters.virtual_tokens_adapter import VirtualTokensAdapter
 
 __all__ = [
     "Adapter",
@@ -24,6 +26,7 @@ __all__ = [
     "PeftAdapter",
     "RandomMixture",
     "SplitAdapter",
+    "VirtualTokensAdapter",
     "auxiliary_loss",
     "average_experts",
     "build_adapter",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from legion.foundation.errors import AdapterError
 from legion.foundation.rng import RandomStream
 from legion.neuro_architecture.adapters.experts import ExpertMixture
 from legion.neuro_architecture.adapters.random_experts import RandomMixture
+from legion.neuro_architecture.adapters.virtual_tokens import VirtualTokensModel, has_virtual_tokens
 from legion.neuro_architecture.anatomy import ModelAnatomy
 from legion.neuro_architecture.spec.architecture import AnyArchitecture
 
@@ -24,6 +26,8 @@ __all__ = [
     "Attachment",
     "attach",
     "attachment_of",
+    "attachment_to",
+    "drawing_from",
     "peft_fields",
     "refuse_adapted",
     "remove_adapter",
@@ -48,7 +52,8 @@ class Attachment:
 
 def refuse_adapted(model: Any) -> None:
     """Raises AdapterError where the model carries an adapter already."""
-    if isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+    is_behind_another = isinstance(model, PeftModel) or has_virtual_tokens(model)
+    if is_behind_another or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         raise AdapterError(
             f"{type(model).__name__} carries an adapter already", hint="remove it first: remove_adapter(model)"
         )
@@ -81,16 +86,9 @@ def attach(
     Raises:
         AdapterError: PEFT refused, or adapted other modules than asked; the model is as it was.
     """
-    before = Attachment(
-        architecture=architecture,
-        model_type=model_type,
-        trainable_before=frozenset(name for name, weight in model.named_parameters() if weight.requires_grad),
-    )
+    before = attachment_to(model, architecture, model_type=model_type)
     was_training = model.training
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # PEFT asks transformers for a property by its old name.
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
-        torch.default_generator.manual_seed(RandomStream(seed).child("adapter").seed)
+    with drawing_from(seed):
         try:
             adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
         except (NotImplementedError, TypeError, ValueError) as error:
@@ -106,6 +104,25 @@ def attach(
         remove_adapter(adapted)
         raise AdapterError("the adapter did not reach exactly the modules it was meant for", cause=difference)
     return adapted
+
+
+def attachment_to(model: Any, architecture: AnyArchitecture, *, model_type: str) -> Attachment:
+    """What is to be remembered of a model before `architecture` is put onto it."""
+    return Attachment(
+        architecture=architecture,
+        model_type=model_type,
+        trainable_before=frozenset(name for name, weight in model.named_parameters() if weight.requires_grad),
+    )
+
+
+@contextlib.contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Torch's generator on the CPU seeded for an adapter's weights, and put back; PEFT builds adapters within."""
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # PEFT asks transformers for a property by its old name.
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        torch.default_generator.manual_seed(RandomStream(seed).child("adapter").seed)
+        yield
 
 
 def attachment_of(model: Any) -> Attachment:
@@ -132,7 +149,10 @@ def remove_adapter(model: Any) -> Any:
     attachment = attachment_of(model)
     base = model.get_base_model()
     heads = _heads(base)
-    model.base_model.unload()
+    if isinstance(model, VirtualTokensModel):
+        model.release()
+    else:
+        model.base_model.unload()
     _put_back(base, heads, attachment)
     return base
 

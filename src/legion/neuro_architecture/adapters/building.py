@@ -9,6 +9,7 @@ from peft import PeftModel
 from legion.neuro_architecture.adapters.peft_adapter import PeftAdapter
 from legion.neuro_architecture.adapters.split_network import SplitAdapter
 from legion.neuro_architecture.adapters.strategies import BottleneckAdapter, LoRAAdapter, MoEAdapter
+from legion.neuro_architecture.adapters.virtual_tokens_adapter import VirtualTokensAdapter
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     AnyArchitecture,
@@ -16,6 +17,7 @@ from legion.neuro_architecture.spec.architecture import (
     MoEArchitecture,
     PeftArchitecture,
     SplitArchitecture,
+    VirtualTokensArchitecture,
 )
 
 __all__ = ["Adapter", "build_adapter"]
@@ -49,4 +51,5 @@ def build_adapter(architecture: AnyArchitecture) -> Adapter:
             return SplitAdapter(strategy, **fields)
         case PeftArchitecture():
             return PeftAdapter(strategy, **fields)
-    raise NotImplementedError
+        case VirtualTokensArchitecture():
+            return VirtualTokensAdapter(strategy, **fields)

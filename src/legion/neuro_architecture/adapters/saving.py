@@ -14,6 +14,7 @@ from legion.foundation.canonical import digest_file
 from legion.foundation.errors import AdapterError
 from legion.foundation.files import publish_folder, write_json
 from legion.neuro_architecture.adapters.attachment import attachment_of
+from legion.neuro_architecture.adapters.virtual_tokens import VirtualTokensModel
 from legion.neuro_architecture.spec._value import Value
 from legion.neuro_architecture.spec.architecture import Architecture
 from legion.neuro_architecture.spec.proposal import BaseReference
@@ -45,6 +46,8 @@ class AdapterRecord(Value):
 
 def adapter_tensors(model: Any) -> dict[str, torch.Tensor]:
     """The adapter's and the head's tensors under the names that PEFT stores them by; they share the model's memory."""
+    if isinstance(model, VirtualTokensModel):
+        return {"prompt_embeddings": model.prompt_encoder[model.active_adapter].embedding.weight.detach()}
     tensors: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
     return {name: tensor for name, tensor in tensors.items() if not _is_shared(name)}
 
