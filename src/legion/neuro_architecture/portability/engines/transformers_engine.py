@@ -92,13 +92,20 @@ def load_checkpoint(folder: Path, *, num_labels: int | None = None, fresh: Colle
 
 
 def answer(model: Any, question: Question, *, is_classifier: bool) -> Reply:
-    """What a model in memory says to one question: the logits of the last position, and a greedy continuation."""
+    """What a model in memory says to one question: the logits of the last position, and a greedy continuation.
+
+    Raises:
+        EngineError: the model's own computation fails (an expert's width that its kernels do not take).
+    """
     import torch
 
     def logits_of(tokens: Sequence[int]) -> torch.Tensor:
         ids = torch.tensor([list(tokens)])
-        with torch.no_grad():
-            logits: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        try:
+            with torch.no_grad():
+                logits: torch.Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise EngineError(f"{type(model).__name__} cannot be computed", cause=str(error)) from error
         return (logits[0] if is_classifier else logits[0, -1]).float()
 
     first = logits_of(question.token_ids)

@@ -1,0 +1,62 @@
+"""Which engine answers for a target on this machine."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from legion.foundation.settings import Settings
+from legion.neuro_architecture.portability.engines.contract import Engine
+from legion.neuro_architecture.portability.engines.environments import find_engine, install_command
+from legion.neuro_architecture.portability.values import Target
+
+__all__ = ["engine_for"]
+
+_NO_OLLAMA: Final = (
+    "no Ollama is asked: it gives no log-probabilities of the whole vocabulary; "
+    "the same GGUF file can be certified for the engine that Ollama is built on: legion export --to llama.cpp"
+)
+
+
+def engine_for(target: Target, settings: Settings) -> Engine | str:
+    """The engine that serves `target` here, or the reason why there is none, with the command that installs it.
+
+    Raises:
+        EngineError: the settings point to something that is not that engine.
+    """
+    match target:
+        case "transformers":
+            from legion.neuro_architecture.portability.engines.transformers_engine import TransformersEngine
+
+            return TransformersEngine()
+        case "peft":
+            from legion.neuro_architecture.portability.engines.peft_engine import PeftEngine
+
+            return PeftEngine()
+        case "vllm":
+            return _vllm(settings)
+        case "llama.cpp":
+            return _llama_cpp(settings)
+        case "ollama":
+            return _NO_OLLAMA
+
+
+def _vllm(settings: Settings) -> Engine | str:
+    from legion.neuro_architecture.portability.engines.vllm import VllmEngine
+
+    found = find_engine("vllm", settings)
+    if found is None or found.python is None:
+        return _missing("vllm")
+    return VllmEngine(found.python, version=found.title)
+
+
+def _llama_cpp(settings: Settings) -> Engine | str:
+    from legion.neuro_architecture.portability.engines.llama_cpp import LlamaCppEngine
+
+    found = find_engine("llama.cpp", settings)
+    if found is None or found.binary is None:
+        return _missing("llama.cpp")
+    return LlamaCppEngine(found.binary, version=found.version)
+
+
+def _missing(name: str) -> str:
+    return f"{name} is not installed here; install it: {install_command(name)}"
