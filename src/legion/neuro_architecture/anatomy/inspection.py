@@ -192,6 +192,7 @@ def _linear_site(path: str, name: str, module: nn.Linear | Conv1D) -> LinearSite
         in_features=rows if is_transposed else columns,
         out_features=columns if is_transposed else rows,
         is_transposed=is_transposed,
+        has_bias=module.bias is not None,
     )
 
 

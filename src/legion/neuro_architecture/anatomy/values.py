@@ -21,6 +21,7 @@ class LinearSite:
         in_features: Width of its input.
         out_features: Width of its output.
         is_transposed: True where the weight is stored [in, out] (GPT-2's Conv1D).
+        has_bias: Whether it adds a bias.
     """
 
     path: str
@@ -28,6 +29,7 @@ class LinearSite:
     in_features: int
     out_features: int
     is_transposed: bool = False
+    has_bias: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

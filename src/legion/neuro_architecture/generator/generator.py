@@ -10,6 +10,8 @@ from legion.foundation.errors import InvalidValueError
 from legion.foundation.rng import RandomStream
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.generator.problem import Problem, pose_problem
+from legion.neuro_architecture.generator.target import TargetConstraint
+from legion.neuro_architecture.portability.values import Target
 from legion.neuro_architecture.records import ProposalStore
 from legion.neuro_architecture.space import (
     Calibration,
@@ -19,12 +21,12 @@ from legion.neuro_architecture.space import (
     check_strategies,
     estimate_cost,
 )
-from legion.neuro_architecture.spec.architecture import Architecture, strategy_names
+from legion.neuro_architecture.spec.architecture import DEFAULT_STRATEGIES, AnyArchitecture
 from legion.neuro_architecture.spec.proposal import ArchitectureProposal, TrainingRecipe
 
 __all__ = ["ArchitectureGenerator"]
 
-Candidate = tuple[Architecture, TrainingRecipe]
+Candidate = tuple[AnyArchitecture, TrainingRecipe]
 
 
 @final
@@ -51,29 +53,39 @@ class ArchitectureGenerator:
         *,
         base: str | None = None,
         data: Path | str | None = None,
+        target: Target | None = None,
     ) -> list[ArchitectureProposal]:
         """Makes `n` proposals and stores them under `orchestrator/proposals/`.
 
         Strategies take turns, each beginning with its well-known good default. No two proposals have the same
-        semantic hash, whatever their recipes.
+        semantic hash, whatever their recipes. A strategy that runs out, or of which nothing can be served by the
+        target, leaves its turns to the others.
 
         Args:
             task: An embedded task, or with `data` any label.
             n: How many.
-            strategies: Families to propose; all by default.
+            strategies: Families to propose; by default LoRA, Adapter and MoE.
             base: Base model; by default the settings' one, then the one of the embedded task of this kind.
             data: Data set that the proposals are for; its kind, labels and lengths are used.
+            target: Who is to serve what is trained: only architectures whose portability plan is possible there are
+                proposed.
 
         Raises:
-            InvalidValueError: `n` is below 1 or above what the space holds; a strategy is named twice.
-            UnknownNameError: no such task, strategy or base.
+            InvalidValueError: `n` is below 1 or above what the space holds; a strategy is named twice, or fits nothing
+                of the base; the target can serve none.
+            UnknownNameError: no such task, strategy, base or target.
             DataError: the data set is broken.
             ModelError: the base model cannot be used for the task.
         """
         _check_count(n)
-        chosen = check_strategies(strategy_names() if strategies is None else strategies)
+        chosen = check_strategies(DEFAULT_STRATEGIES if strategies is None else strategies)
+        constraint = None if target is None else TargetConstraint(target)
         problem = pose_problem(task, base=base, data=data, settings=self._settings)
         space = SearchSpace(problem.anatomy, chosen)
+        if strategies is not None:
+            _check_fits(space, problem)
+        if constraint is not None:
+            space = constraint.narrow(space, problem)
         _check_room(n, space, problem)
         calibration = calibrate(self._settings)
         candidates = self._candidates(space)
@@ -116,6 +128,17 @@ class ArchitectureGenerator:
 def _check_count(n: int) -> None:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise InvalidValueError(f"n cannot be {n!r}", cause="it counts proposals", hint="ask for 1 or more: --n 8")
+
+
+def _check_fits(space: SearchSpace, problem: Problem) -> None:
+    """Refuses strategies that were asked for and of which nothing fits the base, each with its reasons."""
+    reasons = {strategy: space.obstacles(strategy) for strategy in space.strategies if not space.size(strategy)}
+    if reasons:
+        raise InvalidValueError(
+            f"{', '.join(reasons)} cannot be proposed for {problem.base.name} ({problem.base.model_type})",
+            cause="\n".join(f"{strategy}: {'; '.join(mistakes)}" for strategy, mistakes in reasons.items()),
+            hint="leave these strategies out, or name another base: --base",
+        )
 
 
 def _check_room(n: int, space: SearchSpace, problem: Problem) -> None:

@@ -9,10 +9,11 @@ from typing import Final
 
 from legion.foundation.errors import InvalidValueError
 from legion.foundation.settings import Settings
-from legion.neuro_architecture.anatomy import ModelAnatomy, inspect_model
+from legion.neuro_architecture.anatomy import ModelAnatomy
 from legion.neuro_architecture.data.base_models import BaseModel, resolve_base
 from legion.neuro_architecture.data.datasets import DataSet, read_data
 from legion.neuro_architecture.data.encoding import TaskEncoder
+from legion.neuro_architecture.portability.base_facts import BaseFacts, read_base_facts
 from legion.neuro_architecture.spec.proposal import BaseReference
 from legion.neuro_architecture.spec.task import EMBEDDED_TASKS, TaskKind, embedded_task
 
@@ -33,15 +34,20 @@ class Problem:
         task: Name that the proposals carry.
         kind: Kind of the task.
         base: The base model.
-        anatomy: Its structure, with the head of this task.
+        facts: What of it decides how it can be served, its structure with the head of this task among it.
         sequence_length: Tokens of a typical example.
     """
 
     task: str
     kind: TaskKind
     base: BaseReference
-    anatomy: ModelAnatomy
+    facts: BaseFacts
     sequence_length: int
+
+    @property
+    def anatomy(self) -> ModelAnatomy:
+        """The base model's structure, with the head of this task."""
+        return self.facts.anatomy
 
 
 def pose_problem(task: str, *, base: str | None, data: Path | str | None, settings: Settings) -> Problem:
@@ -67,7 +73,7 @@ def pose_problem(task: str, *, base: str | None, data: Path | str | None, settin
         task=task,
         kind=kind,
         base=model.reference,
-        anatomy=inspect_model(model.load_meta(kind, num_labels)),
+        facts=read_base_facts(model, kind, num_labels=num_labels),
         sequence_length=min(length, longest),
     )
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from legion.foundation.errors import InvalidValueError
-from legion.neuro_architecture.anatomy.values import LayerAnatomy, ModelAnatomy
+from legion.neuro_architecture.anatomy.values import ModelAnatomy
 from legion.neuro_architecture.space.calibration import Calibration
-from legion.neuro_architecture.space.sites import AnyArchitecture, adapted_layers, targets_of
+from legion.neuro_architecture.space.peft_methods import METHODS
+from legion.neuro_architecture.space.sites import adapted_layers, adapted_linears, key_width, rank_at
 from legion.neuro_architecture.space.validity import find_mistakes
 from legion.neuro_architecture.space.work import BYTES_PER_WEIGHT, Work, adapter_work, base_work
-from legion.neuro_architecture.spec.architecture import AdapterArchitecture, LoRAArchitecture, MoEArchitecture
+from legion.neuro_architecture.spec.architecture import (
+    AdapterArchitecture,
+    AnyArchitecture,
+    LoRAArchitecture,
+    MoEArchitecture,
+    PeftArchitecture,
+    SplitArchitecture,
+    VirtualTokensArchitecture,
+)
 from legion.neuro_architecture.spec.proposal import CostEstimate
 
 __all__ = ["count_adapter_parameters", "estimate_cost"]
@@ -62,20 +71,47 @@ def _latency_ms(work: Work, calibration: Calibration) -> float:
 
 def count_adapter_parameters(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> int:
     """Trainable weights of the adapter, the task's head not counted."""
-    layers = adapted_layers(architecture, anatomy)
     match architecture:
         case LoRAArchitecture():
-            return sum(_lora_parameters(architecture, layer) for layer in layers)
+            return _lora_parameters(architecture, anatomy)
+        case PeftArchitecture():
+            return _method_parameters(architecture, anatomy)
+        case VirtualTokensArchitecture():
+            return architecture.num_virtual_tokens * _virtual_token_parameters(architecture, anatomy)
         case AdapterArchitecture():
-            return len(layers) * _bottleneck_parameters(architecture, anatomy.hidden_size)
+            in_one = _bottleneck_parameters(architecture, anatomy.hidden_size)
+            in_one += anatomy.final_norm_parameters if architecture.placement == "seq_layer" else 0
         case MoEArchitecture():
-            experts = architecture.num_experts * _bottleneck_parameters(architecture, anatomy.hidden_size)
-            return len(layers) * (experts + architecture.num_experts * anatomy.hidden_size)
+            in_one = architecture.num_experts * _bottleneck_parameters(architecture, anatomy.hidden_size)
+            in_one += architecture.num_experts * anatomy.hidden_size if architecture.routing == "learned" else 0
+        case SplitArchitecture():
+            low_rank = 3 * architecture.rank * (anatomy.hidden_size + anatomy.intermediate_size)
+            in_one = low_rank + architecture.num_experts * anatomy.hidden_size
+    return len(adapted_layers(architecture, anatomy)) * in_one
 
 
-def _lora_parameters(architecture: LoRAArchitecture, layer: LayerAnatomy) -> int:
-    targets = targets_of(architecture.target_modules, layer)
-    return sum(architecture.rank * (linear.in_features + linear.out_features) for linear in targets)
+def _lora_parameters(architecture: LoRAArchitecture, anatomy: ModelAnatomy) -> int:
+    """Two factors, and with DoRA a magnitude for each output."""
+    return sum(
+        rank_at(architecture, linear) * (linear.in_features + linear.out_features)
+        + architecture.use_dora * linear.out_features
+        for linear in adapted_linears(architecture, anatomy)
+    )
+
+
+def _method_parameters(architecture: PeftArchitecture, anatomy: ModelAnatomy) -> int:
+    method, size = METHODS[architecture.strategy], architecture.size or 0
+    writers = {layer.ffn_linears[-1].path for layer in anatomy.layers}
+    return sum(
+        method.parameters(linear, size, linear.path in writers) for linear in adapted_linears(architecture, anatomy)
+    )
+
+
+def _virtual_token_parameters(architecture: VirtualTokensArchitecture, anatomy: ModelAnatomy) -> int:
+    """One token's: an embedding, or a key and a value for each block."""
+    if architecture.strategy == "PromptTuning":
+        return anatomy.hidden_size
+    return 2 * anatomy.num_layers * key_width(anatomy)
 
 
 def _bottleneck_parameters(architecture: AdapterArchitecture | MoEArchitecture, hidden_size: int) -> int:

@@ -11,8 +11,16 @@ from typing import Final
 
 from legion.foundation.errors import InvalidValueError
 from legion.neuro_architecture.anatomy.values import ModelAnatomy
-from legion.neuro_architecture.space.sites import AnyArchitecture, adapted_layers
-from legion.neuro_architecture.spec.architecture import AdapterArchitecture, LoRAArchitecture, MoEArchitecture
+from legion.neuro_architecture.space.sites import adapted_layers, served_form
+from legion.neuro_architecture.spec.architecture import (
+    AdapterArchitecture,
+    AnyArchitecture,
+    LoRAArchitecture,
+    MoEArchitecture,
+    PeftArchitecture,
+    SplitArchitecture,
+    VirtualTokensArchitecture,
+)
 from legion.neuro_architecture.spec.proposal import CostEstimate, RiskAssessment, RiskFactor, TrainingRecipe
 
 __all__ = ["WEIGHTS", "assess_risk"]
@@ -27,6 +35,7 @@ WEIGHTS: Final = {
 
 _HALF_TRAINABLE: Final = 0.05
 _HALF_LATENCY_INCREASE: Final = 0.5
+_HALF_VIRTUAL_TOKENS: Final = 64
 _CALM_LEARNING_RATE: Final = 1e-4
 _WILD_LEARNING_RATE: Final = 1e-2
 
@@ -84,20 +93,28 @@ def _intervention_depth(architecture: AnyArchitecture, anatomy: ModelAnatomy) ->
 
 def _serving_path(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> _Share:
     """How far the served model is from the stock one: merged, widened, with a module of its own, or routed."""
-    match architecture:
-        case LoRAArchitecture():
+    match served_form(architecture):
+        case LoRAArchitecture() | PeftArchitecture():
             return 0.0, "merges into the base's own weights: the served model has the base's shapes"
-        case AdapterArchitecture():
-            return _bottleneck_path(architecture, anatomy)
-        case MoEArchitecture():
-            idle = 1.0 - architecture.top_k / architecture.num_experts
-            return (
-                0.75 + 0.25 * idle,
-                (
-                    f"cannot be merged: a router sends each token to {architecture.top_k} of "
-                    f"{architecture.num_experts} experts, {idle:.0%} of them idle"
-                ),
-            )
+        case AdapterArchitecture() as bottleneck:
+            return _bottleneck_path(bottleneck, anatomy)
+        case MoEArchitecture() | SplitArchitecture() as mixture:
+            return _routed_path(mixture)
+        case VirtualTokensArchitecture(num_virtual_tokens=count):
+            share = 0.5 + 0.25 * _saturating(count, _HALF_VIRTUAL_TOKENS)
+            return share, f"cannot be merged: {count} virtual tokens take up context in front of every input"
+
+
+def _routed_path(architecture: MoEArchitecture | SplitArchitecture) -> _Share:
+    top_k = architecture.experts_per_token if isinstance(architecture, SplitArchitecture) else architecture.top_k
+    idle = 1.0 - top_k / architecture.num_experts
+    return (
+        0.75 + 0.25 * idle,
+        (
+            f"cannot be merged: a router sends each token to {top_k} of "
+            f"{architecture.num_experts} experts, {idle:.0%} of them idle"
+        ),
+    )
 
 
 def _bottleneck_path(architecture: AdapterArchitecture, anatomy: ModelAnatomy) -> _Share:
@@ -105,11 +122,12 @@ def _bottleneck_path(architecture: AdapterArchitecture, anatomy: ModelAnatomy) -
     added = size / (size + width)
     if architecture.placement == "par" and architecture.non_linearity == anatomy.non_linearity:
         return 0.25 + 0.25 * added, f"folds into a feed-forward network widened from {width} to {width + size}"
-    reason = (
-        "it stands after the feed-forward network"
-        if architecture.placement == "seq"
-        else f"its {architecture.non_linearity} is not the base's {anatomy.non_linearity}"
-    )
+    if architecture.placement == "seq":
+        reason = "it stands after the feed-forward network"
+    elif architecture.placement == "seq_layer":
+        reason = "it stands behind the block, as a block of its own"
+    else:
+        reason = f"its {architecture.non_linearity} is not the base's {anatomy.non_linearity}"
     return 0.5 + 0.25 * added, f"stays a module of {size} units beside the base's {width}: {reason}"
 
 

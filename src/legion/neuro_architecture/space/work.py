@@ -15,18 +15,27 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from legion.neuro_architecture.anatomy.values import LayerAnatomy, ModelAnatomy
-from legion.neuro_architecture.space.sites import AnyArchitecture, adapted_layers, targets_of
+from legion.neuro_architecture.space.peft_methods import METHODS
+from legion.neuro_architecture.space.sites import (
+    adapted_layers,
+    adapted_linears,
+    query_width,
+    rank_at,
+)
 from legion.neuro_architecture.spec.architecture import (
     WIDEST_DENSE_MIXTURE,
     AdapterArchitecture,
+    AnyArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
+    PeftArchitecture,
+    SplitArchitecture,
+    VirtualTokensArchitecture,
 )
 
 __all__ = ["Work", "adapter_work", "base_work"]
 
 BYTES_PER_WEIGHT: Final = 4
-_QUERIES: Final = frozenset({"query", "q_proj", "q_lin", "q"})
 
 # Kernels that torch dispatches in inference mode, views included, counted on transformers 5.23 with eager attention:
 # a BERT block, a GPT-2 block, a Llama block (its norms and rotary embedding are many small ones), and what surrounds
@@ -34,7 +43,12 @@ _QUERIES: Final = frozenset({"query", "q_proj", "q_lin", "q"})
 _BLOCK_KERNELS: Final = {"encoder": 28, "decoder": 49, "gated": 72}
 _OUTER_KERNELS: Final = {"encoder": 20, "decoder": 44, "gated": 55}
 _LORA_KERNELS: Final = 5
+_DORA_KERNELS: Final = 24
 _BOTTLENECK_KERNELS: Final = 7
+_NORM_KERNELS: Final = 6
+_AVERAGING_KERNELS: Final = 4
+_SPLIT_KERNELS: Final = 30
+_PREFIX_KERNELS: Final = 10
 _DENSE_MIXTURE_KERNELS: Final = 25
 _SPARSE_MIXTURE_KERNELS: Final = 12
 _SPARSE_EXPERT_KERNELS: Final = 15
@@ -83,10 +97,8 @@ def base_work(anatomy: ModelAnatomy, sequence_length: int) -> Work:
 
 
 def _block_work(layer: LayerAnatomy, anatomy: ModelAnatomy, tokens: int) -> Work:
-    queries = [linear.out_features for linear in layer.linears if linear.path.rpartition(".")[2] in _QUERIES]
-    attention_width = queries[0] if queries else anatomy.hidden_size
     work = Work(
-        flops=4.0 * tokens**2 * attention_width,
+        flops=4.0 * tokens**2 * query_width(anatomy),
         elements=anatomy.num_attention_heads * tokens**2 + tokens * anatomy.intermediate_size,
     )
     for linear in layer.linears:
@@ -96,30 +108,91 @@ def _block_work(layer: LayerAnatomy, anatomy: ModelAnatomy, tokens: int) -> Work
 
 def adapter_work(architecture: AnyArchitecture, anatomy: ModelAnatomy, sequence_length: int) -> Work:
     """What the unmerged adapter adds to the base, over one example."""
+    match architecture:
+        case LoRAArchitecture():
+            return _lora_work(architecture, anatomy, sequence_length)
+        case PeftArchitecture():
+            return _method_work(architecture, anatomy, sequence_length)
+        case VirtualTokensArchitecture():
+            return _virtual_token_work(architecture, anatomy, sequence_length)
+        case AdapterArchitecture():
+            in_one = _bottleneck_work(architecture, anatomy, sequence_length)
+        case MoEArchitecture(routing="random"):
+            in_one = _averaged_work(architecture, anatomy, sequence_length)
+        case MoEArchitecture():
+            in_one = _mixture_work(architecture, anatomy, sequence_length)
+        case SplitArchitecture():
+            in_one = _split_work(architecture, anatomy, sequence_length)
+    return sum((in_one for _ in adapted_layers(architecture, anatomy)), Work())
+
+
+def _lora_work(architecture: LoRAArchitecture, anatomy: ModelAnatomy, tokens: int) -> Work:
     work = Work()
-    for layer in adapted_layers(architecture, anatomy):
-        match architecture:
-            case LoRAArchitecture():
-                work += _lora_work(architecture, layer, sequence_length)
-            case AdapterArchitecture():
-                work += _bottleneck_work(architecture, anatomy, sequence_length)
-            case MoEArchitecture():
-                work += _mixture_work(architecture, anatomy, sequence_length)
+    for linear in adapted_linears(architecture, anatomy):
+        rank, widths = rank_at(architecture, linear), linear.in_features + linear.out_features
+        work += _product(tokens, widths, rank)
+        if architecture.use_dora:
+            # PEFT forms B A by sending the unit vectors through it, to know the norms of the corrected rows.
+            formed = Work(elements=4 * linear.in_features * linear.out_features, kernels=_DORA_KERNELS)
+            work += _product(linear.in_features, widths, rank) + formed
+        else:
+            work += Work(kernels=_LORA_KERNELS + (architecture.dropout > 0.0))
     return work
 
 
-def _lora_work(architecture: LoRAArchitecture, layer: LayerAnatomy, tokens: int) -> Work:
+def _method_work(architecture: PeftArchitecture, anatomy: ModelAnatomy, tokens: int) -> Work:
+    method, size = METHODS[architecture.strategy], architecture.size or 0
+    fixed_kernels, more_kernels = method.kernels
+    writers = {layer.ffn_linears[-1].path for layer in anatomy.layers}
     work = Work()
-    kernels = _LORA_KERNELS + (architecture.dropout > 0.0)
-    for linear in targets_of(architecture.target_modules, layer):
-        work += _product(tokens, linear.in_features + linear.out_features, architecture.rank) + Work(kernels=kernels)
+    for linear in adapted_linears(architecture, anatomy):
+        area = linear.in_features * linear.out_features if method.rebuilds_weight else 0
+        work += Work(
+            flops=method.flops(linear, size, tokens),
+            weight_bytes=BYTES_PER_WEIGHT * (method.parameters(linear, size, linear.path in writers) + area),
+            elements=tokens * linear.out_features + area,
+            kernels=fixed_kernels + more_kernels * size,
+        )
     return work
 
 
-def _bottleneck_work(architecture: AdapterArchitecture, anatomy: ModelAnatomy, tokens: int) -> Work:
+def _virtual_token_work(architecture: VirtualTokensArchitecture, anatomy: ModelAnatomy, tokens: int) -> Work:
+    """A longer example, or more keys and values for each of its tokens to attend to."""
+    more = architecture.num_virtual_tokens
+    if architecture.strategy == "PromptTuning":
+        longer, plain = base_work(anatomy, tokens + more), base_work(anatomy, tokens)
+        return Work(
+            flops=longer.flops - plain.flops, elements=longer.elements - plain.elements, kernels=_PREFIX_KERNELS
+        )
+    return Work(
+        flops=4.0 * tokens * more * query_width(anatomy) * anatomy.num_layers,
+        elements=float(anatomy.num_attention_heads * tokens * more * anatomy.num_layers),
+        kernels=_PREFIX_KERNELS * anatomy.num_layers,
+    )
+
+
+def _bottleneck_work(architecture: AdapterArchitecture | MoEArchitecture, anatomy: ModelAnatomy, tokens: int) -> Work:
     size = architecture.bottleneck_size
     extra = Work(elements=tokens * size, kernels=_BOTTLENECK_KERNELS + 2 * architecture.is_gated)
+    if isinstance(architecture, AdapterArchitecture) and architecture.placement == "seq_layer":
+        extra += Work(elements=2 * tokens * anatomy.hidden_size, kernels=_NORM_KERNELS)
     return _product(tokens, _num_projections(architecture) * anatomy.hidden_size, size) + extra
+
+
+def _averaged_work(architecture: MoEArchitecture, anatomy: ModelAnatomy, tokens: int) -> Work:
+    """One bottleneck, and reading all experts to average them."""
+    weights = _num_projections(architecture) * anatomy.hidden_size * architecture.bottleneck_size
+    others = BYTES_PER_WEIGHT * weights * (architecture.num_experts - 1)
+    averaging = Work(weight_bytes=others, elements=weights * architecture.num_experts, kernels=_AVERAGING_KERNELS)
+    return _bottleneck_work(architecture, anatomy, tokens) + averaging
+
+
+def _split_work(architecture: SplitArchitecture, anatomy: ModelAnatomy, tokens: int) -> Work:
+    """Router and correction; the network itself is computed whole, its units weighted."""
+    inner = anatomy.intermediate_size
+    work = _product(tokens, anatomy.hidden_size, architecture.num_experts)
+    work += _product(tokens, 3 * (anatomy.hidden_size + inner), architecture.rank)
+    return work + Work(elements=tokens * (3 * inner + architecture.num_experts), kernels=_SPLIT_KERNELS)
 
 
 def _mixture_work(architecture: MoEArchitecture, anatomy: ModelAnatomy, tokens: int) -> Work:
