@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup assets quickstart test lint format acceptance benchmarks clean help
+.PHONY: setup assets quickstart test parity lint format acceptance benchmarks clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -35,6 +35,10 @@ quickstart: assets ## the whole loop on the embedded model and data
 
 test: assets ## the tests
 	@$(BIN)/python -m pytest -q
+
+parity: assets ## install vLLM, llama.cpp and the adapters library (once), ask them all
+	@$(BIN)/legion engines install vllm llama.cpp adapters --format quiet >/dev/null
+	@$(BIN)/python -m pytest -q -m engines tests/parity
 
 lint: setup ## ruff, mypy strict, the contracts of the floors
 	$(BIN)/ruff check .
