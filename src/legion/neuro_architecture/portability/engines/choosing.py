@@ -55,7 +55,7 @@ def _llama_cpp(settings: Settings) -> Engine | str:
     found = find_engine("llama.cpp", settings)
     if found is None or found.binary is None:
         return _missing("llama.cpp")
-    return LlamaCppEngine(found.binary, version=found.version)
+    return LlamaCppEngine(found.binary, version=found.title)
 
 
 def _missing(name: str) -> str:
