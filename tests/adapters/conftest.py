@@ -1,4 +1,8 @@
-"""Tiny models of each family and task, a padded batch, and weights that make an adapter matter."""
+"""Tiny models of each family and task, one adapter of every kind, a padded batch, and weights that matter.
+
+A test that takes `name` or `adapter` runs for every kind; with `case` beside it, on every model that the kind fits;
+with `home`, on one of those.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,88 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from legion.neuro_architecture.adapters import build_adapter
+from legion.neuro_architecture.adapters.peft_methods import METHODS
+from legion.neuro_architecture.spec.architecture import (
+    PEFT_SIZES,
+    AdapterArchitecture,
+    LoRAArchitecture,
+    MoEArchitecture,
+    PeftArchitecture,
+    SplitArchitecture,
+    VirtualTokensArchitecture,
+)
+
 CASES = (("bert", "labels"), ("llama", "labels"), ("llama", "tokens"), ("gpt2", "labels"), ("gpt2", "tokens"))
+ZOO = {
+    "lora": LoRAArchitecture(rank=4, alpha=32, dropout=0.1, layers=(0, 1)),
+    "lora-patterns": LoRAArchitecture(
+        rank=4, use_rslora=True, rank_pattern={r"0\..*": 2}, alpha_pattern={".*(proj|dense)": 3.0}
+    ),
+    "dora": LoRAArchitecture(rank=4, use_dora=True),
+    "par": AdapterArchitecture(bottleneck_size=8),
+    "par-gated": AdapterArchitecture(bottleneck_size=8, non_linearity="silu", is_gated=True, layers=(0, 2)),
+    "seq": AdapterArchitecture(bottleneck_size=8, non_linearity="relu", placement="seq", dropout=0.1),
+    "seq-gated": AdapterArchitecture(bottleneck_size=8, placement="seq", is_gated=True),
+    "seq_layer": AdapterArchitecture(bottleneck_size=8, placement="seq_layer"),
+    "seq_layer-gated": AdapterArchitecture(bottleneck_size=8, placement="seq_layer", is_gated=True, layers=(0, 2)),
+    "moe": MoEArchitecture(num_experts=4, top_k=2, bottleneck_size=4),
+    "moe-gated": MoEArchitecture(num_experts=4, top_k=1, bottleneck_size=4, is_gated=True, load_balancing=False),
+    "moe-random": MoEArchitecture(num_experts=3, top_k=1, bottleneck_size=4, routing="random"),
+    "moe-random-gated": MoEArchitecture(num_experts=3, top_k=1, bottleneck_size=4, routing="random", is_gated=True),
+    "split": SplitArchitecture(strategy="SplitLayer", rank=4),
+    "sparse": SplitArchitecture(strategy="SparseRouting", rank=4, split="contiguous", layers=(0, 2)),
+    **{
+        method: PeftArchitecture(strategy=method, **({"rank": 4} if size == "rank" else {}))
+        for method, size in PEFT_SIZES.items()
+    },
+    "prompt": VirtualTokensArchitecture(strategy="PromptTuning", num_virtual_tokens=4),
+    "prefix": VirtualTokensArchitecture(strategy="PrefixTuning", num_virtual_tokens=4),
+}
 
 
-@pytest.fixture(params=CASES, ids="-".join)
-def case(request) -> tuple[str, str]:
-    return request.param
+def fits(name: str, family: str, task: str) -> bool:
+    match ZOO[name]:
+        case AdapterArchitecture(placement="seq_layer"):
+            return family != "bert"
+        case SplitArchitecture():
+            return family == "llama"
+        case PeftArchitecture(strategy=strategy):
+            return family != "gpt2" or METHODS[strategy].takes_transposed
+        case VirtualTokensArchitecture():
+            return task == "tokens"
+    return True
+
+
+def cases_of(name: str) -> list[tuple[str, str]]:
+    """What the kind fits; for PEFT's methods one task of each family is enough."""
+    cases = [case for case in CASES if fits(name, *case)]
+    if name in METHODS:
+        return [case for case in cases if (case[0] == "bert") == (case[1] == "labels")]
+    return cases
+
+
+def pytest_generate_tests(metafunc):
+    fixtures = metafunc.fixturenames
+    if "name" in fixtures and "case" in fixtures:
+        pairs = [(name, case) for name in ZOO for case in cases_of(name)]
+        metafunc.parametrize(("name", "case"), pairs, ids=["-".join((name, *case)) for name, case in pairs])
+    elif "name" in fixtures:
+        metafunc.parametrize("name", ZOO)
+    elif "case" in fixtures:
+        metafunc.parametrize("case", CASES, ids=["-".join(case) for case in CASES])
+
+
+@pytest.fixture
+def adapter(name):
+    return build_adapter(ZOO[name])
+
+
+@pytest.fixture
+def home(name) -> tuple[str, str]:
+    """A model that the adapter fits, not the same for all."""
+    cases = cases_of(name)
+    return cases[len(name) % len(cases)]
 
 
 @pytest.fixture(scope="session")

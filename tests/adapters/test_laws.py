@@ -17,27 +17,31 @@ from legion.neuro_architecture.adapters import (
     remove_adapter,
     trainable_parameters,
 )
+from legion.neuro_architecture.anatomy import inspect_model
 from legion.neuro_architecture.spec.architecture import MoEArchitecture
 
-ADAPTERS = {
-    "lora": LoRAAdapter(rank=4, alpha=32, dropout=0.1, layers=[0, 1]),
-    "par": BottleneckAdapter(8),
-    "par-gated": BottleneckAdapter(8, "silu", is_gated=True, layers=[0, 2]),
-    "seq": BottleneckAdapter(8, "relu", placement="seq", dropout=0.1),
-    "moe": MoEAdapter(4, 2, bottleneck_size=4),
-    "moe-gated": MoEAdapter(4, 1, bottleneck_size=4, is_gated=True, load_balancing=False),
-}
+# What leaves experts out or puts tokens in front changes the output at once.
+CHANGES_AT_ONCE = {"sparse", "prompt", "prefix"}
+# Reflections that cancel in pairs do so up to rounding.
+ROUNDS = {"HRA"}
+# What these train begins the same for every seed: at zero, at one, or, with what they freeze, from a seed of PEFT's.
+SEEDLESS = {"IA3", "OFT", "BOFT", "VeRA", "FourierFT", "WaveFT", "C3A", "RandLoRA", "MiSS"}
 
 
-@pytest.fixture(params=ADAPTERS, ids=ADAPTERS)
-def adapter(request):
-    return ADAPTERS[request.param]
-
-
-def test_fresh_adapter_changes_no_logit(build, logits, case, adapter):
+def test_fresh_adapter_changes_no_logit(build, logits, name, case, adapter):
     model = build(*case)
     before = logits(model)
-    assert torch.equal(logits(adapter.apply(model, seed=5)), before)
+    largest = (logits(adapter.apply(model, seed=5)) - before).abs().max().item()
+    if name in CHANGES_AT_ONCE:
+        assert largest > 1e-3
+    else:
+        assert largest <= (2e-6 if name in ROUNDS else 0.0)
+
+
+def test_anatomy_is_the_same_with_the_adapter_on(build, case, adapter):
+    model = build(*case)
+    before = inspect_model(model)
+    assert inspect_model(adapter.apply(model)) == before
 
 
 def test_removal_restores_the_model_bit_for_bit(build, logits, stir, case, adapter):
@@ -57,11 +61,11 @@ def test_removal_restores_the_model_bit_for_bit(build, logits, stir, case, adapt
     assert torch.equal(logits(restored), before)
 
 
-def test_adapter_can_follow_a_removed_one(build, logits, stir, adapter):
-    model = build("bert")
-    before = logits(model)
+def test_adapter_can_follow_a_removed_one(build, logits, stir, home, adapter):
+    model = build(*home)
+    expected = logits(adapter.apply(build(*home)))
     remove_adapter(stir(MoEAdapter(2, 1).apply(model)))
-    assert torch.equal(logits(adapter.apply(model)), before)
+    assert torch.equal(logits(adapter.apply(model)), expected)
 
 
 def test_frozen_base_stays_frozen_after_removal(build):
@@ -96,17 +100,17 @@ def test_only_adapter_and_head_learn(build, batch, case, adapter):
     assert all(torch.equal(weight, base[name]) for name, weight in restored.state_dict().items())
 
 
-def test_weights_are_drawn_from_the_seed_alone(build, adapter):
+def test_weights_are_drawn_from_the_seed_alone(build, name, home, adapter):
     state = torch.get_rng_state()
-    one, other = (trainable_parameters(adapter.apply(build("llama"), seed=4)) for _ in range(2))
+    one, other = (trainable_parameters(adapter.apply(build(*home), seed=4)) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(weight, other[name]) for name, weight in one.items())
-    third = trainable_parameters(adapter.apply(build("llama"), seed=5))
-    assert any(not torch.equal(weight, third[name]) for name, weight in one.items())
+    assert all(torch.equal(weight, other[key]) for key, weight in one.items())
+    third = trainable_parameters(adapter.apply(build(*home), seed=5))
+    assert any(not torch.equal(weight, third[key]) for key, weight in one.items()) == (name not in SEEDLESS)
 
 
-def test_second_adapter_is_refused(build, adapter):
-    adapted = adapter.apply(build("gpt2"))
+def test_second_adapter_is_refused(build, home, adapter):
+    adapted = adapter.apply(build(*home))
     for model in (adapted, adapted.get_base_model()):
         with pytest.raises(AdapterError, match="carries an adapter already"):
             LoRAAdapter(rank=2).apply(model)
@@ -144,8 +148,8 @@ def test_architecture_and_adapter_name_each_other(adapter):
     assert isinstance(build_adapter(MoEArchitecture()), MoEAdapter)
 
 
-def test_adapted_model_can_be_copied_after_a_forward_pass(build, batch, logits, stir, adapter):
-    adapted = stir(adapter.apply(build("bert")))
+def test_adapted_model_can_be_copied_after_a_forward_pass(build, batch, logits, stir, home, adapter):
+    adapted = stir(adapter.apply(build(*home)))
     adapted(**batch)
     twin = copy.deepcopy(adapted)
     assert torch.equal(logits(twin), logits(adapted))
@@ -154,20 +158,20 @@ def test_adapted_model_can_be_copied_after_a_forward_pass(build, batch, logits, 
     remove_adapter(twin)
 
 
-def test_adapter_takes_the_base_dtype(build, batch, adapter):
-    adapted = adapter.apply(build("llama").to(torch.bfloat16))
+def test_adapter_takes_the_base_dtype(build, batch, home, adapter):
+    adapted = adapter.apply(build(*home).to(torch.bfloat16))
     assert {weight.dtype for weight in trainable_parameters(adapted).values()} == {torch.bfloat16}
     assert adapted(**batch).logits.isfinite().all()
 
 
-def test_adapter_lives_where_the_base_lives(build, adapter):
-    adapted = adapter.apply(build("gpt2").to("meta"))
+def test_adapter_lives_where_the_base_lives(build, home, adapter):
+    adapted = adapter.apply(build(*home).to("meta"))
     assert {weight.device.type for weight in adapted.parameters()} == {"meta"}
 
 
-def test_mode_of_the_model_is_kept(build, adapter):
-    assert not any(module.training for module in adapter.apply(build("gpt2")).modules())
-    assert all(module.training for module in adapter.apply(build("gpt2").train()).modules())
+def test_mode_of_the_model_is_kept(build, home, adapter):
+    assert not any(module.training for module in adapter.apply(build(*home)).modules())
+    assert all(module.training for module in adapter.apply(build(*home).train()).modules())
 
 
 def test_causal_model_still_generates(build, batch, stir, adapter):
@@ -180,7 +184,7 @@ def test_causal_model_still_generates(build, batch, stir, adapter):
 
 
 def test_switched_off_adapter_gives_the_base(build, logits, stir, adapter):
-    model = build("llama")
+    model = build("llama", "tokens")
     before = logits(model)
     adapted = stir(adapter.apply(model))
     with adapted.disable_adapter():
