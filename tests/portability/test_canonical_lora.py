@@ -13,9 +13,11 @@ import pytest
 import torch
 from peft import IA3Config, LoraConfig, OFTConfig, PeftModel, PrefixTuningConfig, get_peft_model, save_as_lora
 from peft.tuners.lora import LoraLayer
+from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from legion.foundation import files
 from legion.foundation.errors import AdapterError, NotPortableError
 from legion.neuro_architecture.adapters import BottleneckAdapter, LoRAAdapter
 from legion.neuro_architecture.portability.canonical_lora import canonical_lora
@@ -38,7 +40,7 @@ def _llama(*, is_tied: bool = False):
         vocab_size=48,
         hidden_size=16,
         intermediate_size=24,
-        num_hidden_layers=3,
+        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         tie_word_embeddings=is_tied,
@@ -47,7 +49,7 @@ def _llama(*, is_tied: bool = False):
 
 
 def _gpt2():
-    return GPT2LMHeadModel(GPT2Config(vocab_size=48, n_embd=16, n_layer=3, n_head=4, n_positions=32))
+    return GPT2LMHeadModel(GPT2Config(vocab_size=48, n_embd=16, n_layer=2, n_head=4, n_positions=32))
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +61,7 @@ def bases():
         for model in made.values():
             with torch.no_grad():
                 for weight in model.parameters():
-                    if weight.dim() > 1:
-                        weight.normal_(0.0, 0.1)
+                    weight.normal_(1.0 if weight.dim() == 1 else 0.0, 0.1)
             model.eval()
     return made
 
@@ -110,6 +111,18 @@ def _pairs(folder):
     return config, {path: (tensors[f"{path}.lora_A.weight"], tensors[f"{path}.lora_B.weight"]) for path in paths}
 
 
+def peft_deltas(folder) -> dict[str, torch.Tensor]:
+    """PEFT's rule (peft/tuners/lora/layer.py): as vLLM's, but with the patterns that match a layer's path."""
+    config, pairs = _pairs(folder)
+    ranks, alphas = config["rank_pattern"], config["alpha_pattern"]
+    deltas = {}
+    for path, (A, B) in pairs.items():
+        rank = ranks.get(get_pattern_key(ranks, path), config["r"])
+        alpha = alphas.get(get_pattern_key(alphas, path), config["lora_alpha"])
+        deltas[path] = alpha / (math.sqrt(rank) if config["use_rslora"] else rank) * (B @ A)
+    return deltas
+
+
 def vllm_deltas(folder) -> dict[str, torch.Tensor]:
     """vLLM's rule (vllm/lora/peft_helper.py): alpha / sqrt(r) with use_rslora, else alpha / r, of the config."""
     config, pairs = _pairs(folder)
@@ -129,8 +142,8 @@ def _draw_config(draw: random.Random) -> tuple[str, LoraConfig]:
     family = draw.choice(("llama", "tied", "gpt2"))
     names = GPT2_NAMES if family == "gpt2" else LLAMA_NAMES
     block = "transformer.h" if family == "gpt2" else "model.layers"
-    layers = sorted(draw.sample(range(3), draw.randint(1, 3)))
-    chosen = sorted(draw.sample(names, draw.randint(1, len(names))))
+    layers = sorted(draw.sample(range(2), draw.randint(1, 2)))
+    chosen = sorted(draw.sample(names, draw.randint(1, 3)))
     patterns = {f"{block.rpartition('.')[2]}.{layer}.*{re.escape(name)}": None for layer in layers for name in chosen}
     keys = list(patterns)
     config = LoraConfig(
@@ -142,6 +155,7 @@ def _draw_config(draw: random.Random) -> tuple[str, LoraConfig]:
         alpha_pattern={key: draw.choice((2, 3, 32)) for key in keys if draw.random() < 0.3},
         target_modules=rf".*\.({'|'.join(map(str, layers))})\..*({'|'.join(map(re.escape, chosen))})",
         fan_in_fan_out=family == "gpt2",
+        init_lora_weights=False,
         task_type="CAUSAL_LM",
     )
     return family, config
@@ -153,9 +167,10 @@ def _worst(deltas: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -
     return max(float((deltas[path] - expected[path]).abs().max() / expected[path].abs().max()) for path in expected)
 
 
-def test_three_readers_agree_on_500_random_configurations(bases, tmp_path):
+def test_three_readers_agree_on_500_random_configurations(bases, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_fsync", lambda path: None)  # 500 folders need no disk behind them
     draw = random.Random(2024)
-    worst = dict.fromkeys(("peft", "vllm", "llama.cpp", "values"), 0.0)
+    worst = dict.fromkeys(("peft", "peft itself", "vllm", "llama.cpp", "values"), 0.0)
     trapped = 0
     for index in range(NUM_CONFIGURATIONS):
         family, config = _draw_config(draw)
@@ -165,14 +180,16 @@ def test_three_readers_agree_on_500_random_configurations(bases, tmp_path):
         adapter = canonical_lora(model)
         write_canonical_lora(adapter, folder, "base")
         model.unload()
-        reloaded = PeftModel.from_pretrained(bases[family], folder)
         read = {
-            "peft": _peft_deltas(reloaded),
+            "peft": peft_deltas(folder),
             "vllm": vllm_deltas(folder),
             "llama.cpp": llama_cpp_deltas(folder),
             "values": {path: change.dense() for path, change in adapter.layers.items()},
         }
-        reloaded.unload()
+        if index % 20 == 0:
+            reloaded = PeftModel.from_pretrained(bases[family], folder)
+            read["peft itself"] = _peft_deltas(reloaded)
+            reloaded.unload()
         for reader, deltas in read.items():
             worst[reader] = max(worst[reader], _worst(deltas, trained))
         trapped += config.use_rslora or bool(config.alpha_pattern)
@@ -241,9 +258,9 @@ def test_config_is_the_plain_one_that_every_server_reads(adapt, tmp_path):
 
 
 def test_layer_subset_is_named_by_paths(adapt, bases, tmp_path):
-    config = LoraConfig(r=2, target_modules=["q_proj"], layers_to_transform=[0, 2])
+    config = LoraConfig(r=2, target_modules=["q_proj"], layers_to_transform=[1])
     adapter = canonical_lora(adapt("llama", config))
-    assert adapter.target_modules == ("model.layers.0.self_attn.q_proj", "model.layers.2.self_attn.q_proj")
+    assert adapter.target_modules == ("model.layers.1.self_attn.q_proj",)
     write_canonical_lora(adapter, tmp_path / "out")
     stock = PeftModel.from_pretrained(copy.deepcopy(bases["llama"]), tmp_path / "out")
     assert set(stock.base_model.targeted_module_names) == set(adapter.target_modules)
@@ -350,8 +367,8 @@ def test_embeddings_and_lm_head_never_travel(adapt, family, name):
 
 
 def test_module_trained_whole_is_named(adapt):
-    model = adapt("llama", LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["norm"]))
-    with pytest.raises(NotPortableError, match=r"model\.norm\.weight"):
+    model = adapt("llama", LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["input_layernorm"]))
+    with pytest.raises(NotPortableError, match=r"layers\.0\.input_layernorm\.weight"):
         canonical_lora(model)
 
 
@@ -486,6 +503,6 @@ def test_changed_weights_do_not_pass_under_an_old_record(adapt, tmp_path):
 
 def test_lora_on_lm_head_is_refused_when_read(adapt, tmp_path):
     model = adapt("llama", LoraConfig(r=2, target_modules=["lm_head"]))
-    model.save_pretrained(tmp_path / "raw")
+    model.save_pretrained(tmp_path / "raw", save_embedding_layers=False)
     with pytest.raises(NotPortableError, match=r"lm_head\.weight"):
         read_lora_folder(tmp_path / "raw")

@@ -33,6 +33,10 @@ _COMMANDS: Final = {
     "assets": "fetch and list the embedded base models and data",
     "engines": "install and list the serving engines that certificates are made with",
     "baseline": "write what stands now: slots, snapshots, metrics, digests, commit",
+    "portability": "print what each serving engine can take of each strategy, before training",
+    "export": "fold a trained adapter into a stock artefact, prove it, and say how to serve it",
+    "certify": "prove an exported artefact anew with its engine",
+    "adapter": "add, subtract, average, re-rank, merge and canonicalise LoRA folders",
     "doctor": "say what this machine can do",
 }
 _INTERRUPTED: Final = 130
