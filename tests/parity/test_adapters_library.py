@@ -1,10 +1,9 @@
 """Our bottleneck adapter beside AdapterHub's `adapters` library with the same weights.
 
 Where the forms coincide: `seq` on every family (of its `DoubleSeqBnConfig`, the half behind the feed-forward network),
-`par` on post-norm models (its `ParBnConfig` with a scaling of 1), and `seq_layer` where the blocks have a LayerNorm (the
-library has no RMSNorm).
-Where they do not: on pre-norm models its parallel adapter reads the residual stream *before* the norm, ours the normed
-input of the feed-forward network, because only that folds into a wider one.
+`par` on post-norm models (its `ParBnConfig` with a scaling of 1), and `seq_layer` on models with a LayerNorm (the
+library has no RMSNorm). Where they do not: on pre-norm models its parallel adapter reads the residual stream *before*
+the norm, ours the normed input of the feed-forward network, because only that folds into a wider one.
 """
 
 from __future__ import annotations

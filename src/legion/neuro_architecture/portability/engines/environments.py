@@ -30,6 +30,11 @@ _RECORD: Final = "ready.json"
 _TOTAL: Final = 100
 _QUESTION_TIMEOUT_S: Final = 60.0
 _LLAMA_VERSION: Final = re.compile(r"^version:\s*(.+)$", re.MULTILINE)
+_PACKAGES: Final = """
+import json
+from importlib.metadata import distributions
+print(json.dumps({d.metadata["Name"]: d.version for d in distributions()}))
+"""
 _VLLM_VERSION: Final = """
 from importlib.metadata import distributions
 found = {d.metadata["Name"]: d.version for d in distributions()}
@@ -165,7 +170,7 @@ def _build(recipe: EngineRecipe, folder: Path, progress: Progress) -> EngineEnvi
     shop = Workshop(recipe.name, folder, progress)
     shop.log.unlink(missing_ok=True)
     recipe.build(shop)
-    packages = json.loads(_words([shop.python, "-m", "pip", "list", "--format", "json"], what=recipe.name))
+    packages = json.loads(_words([shop.python, "-I", "-c", _PACKAGES], what=recipe.name))
     write_json(
         folder / _RECORD,
         {
@@ -174,7 +179,7 @@ def _build(recipe: EngineRecipe, folder: Path, progress: Progress) -> EngineEnvi
             "version": recipe.version,
             "installed_at": rfc3339(SystemClock().now()),
             "python": platform.python_version(),
-            "packages": {package["name"]: package["version"] for package in packages},
+            "packages": packages,
         },
     )
     built = _installed(recipe, folder)
