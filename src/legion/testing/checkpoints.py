@@ -43,6 +43,7 @@ _MORE: Final[dict[str, dict[str, Any]]] = {
 _TEXT: Final = (
     "The film was good and the book was very good; the story isn't old, it's new.",
     "In 1969 they had 128 songs, 7 stories and 42 films!\n\nAnd then?  None.",
+    "1969 1969 1969 42 42 42 42 128 128",
 )
 
 
@@ -81,13 +82,13 @@ def write_byte_tokenizer(folder: Path, pre_tokenizer: Any = None) -> Any:
 
     Args:
         folder: Where to.
-        pre_tokenizer: Of `tokenizers`, in front of or instead of the usual splitting.
+        pre_tokenizer: Of `tokenizers`, instead of the usual splitting.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizer or pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=TINY_VOCAB_SIZE - 2,  # fewer than the embedding's rows, as many models have it
@@ -96,6 +97,8 @@ def write_byte_tokenizer(folder: Path, pre_tokenizer: Any = None) -> Any:
         show_progress=False,
     )
     core.train_from_iterator(_TEXT, trainer)
+    if pre_tokenizer is not None:  # set afterwards, so that there are merges which it must keep apart
+        core.pre_tokenizer = pre_tokenizer
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|endoftext|>")
     tokenizer.save_pretrained(folder)
     return tokenizer
