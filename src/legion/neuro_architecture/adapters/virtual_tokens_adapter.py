@@ -68,8 +68,8 @@ class VirtualTokensAdapter:
         before = attachment_to(model, architecture, model_type=anatomy.model_type)
         was_training = model.training
         with drawing_from(seed):
-            adapted = VirtualTokensModel(model, self._config())
             tokens = torch.randint(anatomy.vocab_size, (1, count))
+            adapted = VirtualTokensModel(model, self._config())
         adapted.legion_attachment = before
         _begin(adapted, model.eval(), tokens)
         model.requires_grad_(requires_grad=False)
