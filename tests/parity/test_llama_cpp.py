@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tokenizers import Regex, pre_tokenizers
 
 from legion.foundation.errors import EngineError
 from legion.neuro_architecture.data.base_models import resolve_base
@@ -211,16 +212,38 @@ def test_no_server_outlives_its_use(tmp_path, llama_server):
     assert "llama-server" not in children()
 
 
-@pytest.mark.parametrize("splits_digits", [False, True])
-def test_a_byte_level_tokenizer_splits_text_as_transformers_does(tmp_path, llama_server, splits_digits):
-    from tokenizers import pre_tokenizers
+LLAMA3_REGEX = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
-    steps = [pre_tokenizers.Digits(individual_digits=True)] if splits_digits else []
+
+def by_regex(regex: str):
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(regex), "isolated"), bytes_only])
+
+
+@pytest.mark.parametrize(
+    ("name", "pre_tokenizer"),
+    [
+        ("gpt-2", pre_tokenizers.ByteLevel(add_prefix_space=False)),
+        (
+            "smollm",
+            pre_tokenizers.Sequence(
+                [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+            ),
+        ),
+        ("llama-bpe", by_regex(LLAMA3_REGEX)),
+        ("qwen2", by_regex(LLAMA3_REGEX.replace("{1,3}", ""))),
+    ],
+)
+def test_a_byte_level_tokenizer_splits_text_as_transformers_does(tmp_path, llama_server, name, pre_tokenizer):
     folder = tiny_checkpoint(tmp_path / "model", "Llama")
-    tokenizer = write_byte_tokenizer(
-        folder, pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    )
-    write_gguf(folder, tmp_path / "model.gguf")
+    tokenizer = write_byte_tokenizer(folder, pre_tokenizer)
+    if name == "llama-bpe":
+        tokenizer.backend_tokenizer.model.ignore_merges = True
+        tokenizer.save_pretrained(folder)
+    assert write_gguf(folder, tmp_path / "model.gguf").tokenizer == name
 
     assert_tokenizers_agree(llama_server, tmp_path / "model.gguf", tokenizer, specials=["<|endoftext|>", "<|user|>"])
 
