@@ -21,6 +21,7 @@ ARCHITECTURES = {
     "LoRA": LoRAArchitecture(rank=4, alpha=8.0, dropout=0.1),
     "Adapter": AdapterArchitecture(bottleneck_size=16, dropout=0.1),
     "MoE": MoEArchitecture(num_experts=4, top_k=2, bottleneck_size=8),
+    "random MoE": MoEArchitecture(num_experts=4, top_k=1, bottleneck_size=8, routing="random"),
 }
 
 

@@ -119,6 +119,7 @@ def kill(victim, settings, classification_data):
     [
         ("LoRA", [("step", 1), ("step", 7), ("write", 2)]),
         ("MoE", [("step", 5), ("write", 3)]),
+        ("random MoE", [("step", 5), ("write", 3)]),
         ("Adapter", [("step", 14)]),
     ],
 )
