@@ -73,13 +73,13 @@ def _from_folder(folder: Path, settings: Settings, base: str | None, alias: str 
     if not run.metrics_path.is_file():
         return _from_bare_adapter(folder, settings, base, alias)
     metrics, record = run.read_metrics()
-    measured = {key: item for key, item in metrics.measurements.items() if item.value is not None}
+    flat = metrics.to_flat()
     origin = Origin(
         name=alias or f"legion-{run.path.name}",
         task=record.get("task"),
         data_digest=record.get("data_digest"),
-        metrics={key: float(item.value) for key, item in measured.items() if item.value is not None},
-        units={key: item.unit for key, item in measured.items()},
+        metrics=_measured(flat),
+        units=flat["units"],
     )
     return _source(adapter, record, settings, base, origin)
 
@@ -114,7 +114,7 @@ def _from_registry(name: str, settings: Settings, base: str | None, alias: str |
         snapshot=snapshot.digest,
         task=known.get("task"),
         data_digest=known.get("data_digest"),
-        metrics={key: float(value) for key, value in snapshot.metrics.items() if _is_number(value)},
+        metrics=_measured(snapshot.metrics),
         units=snapshot.metrics.get("units") or {},
     )
     return _source(folder, known, settings, base, origin)
@@ -163,5 +163,7 @@ def _read_adapter(folder: Path) -> AdapterRecord:
     return AdapterRecord.parse(read_json(folder / RECORD_NAME), what=RECORD_NAME)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _measured(flat: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers that have a unit; what is absent has none here either."""
+    units = flat.get("units") or {}
+    return {name: float(value) for name, value in flat.items() if name in units and value is not None}

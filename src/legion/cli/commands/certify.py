@@ -32,7 +32,7 @@ def command(folder: Path, base: str | None, output_format: str) -> None:
         lambda: (
             f"{certificate.engine}: {certificate.verdict}, {certificate.quantity} within "
             f"{certificate.largest_difference:.1e} on {certificate.num_questions} questions "
-            f"(tolerance {certificate.tolerance:.0e}); written to {folder / CERTIFICATE_NAME}"
+            f"(tolerance {certificate.tolerance:.1e}); written to {folder / CERTIFICATE_NAME}"
         ),
         [certificate.verdict],
     )

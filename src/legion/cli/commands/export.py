@@ -105,7 +105,7 @@ def _text(exported: Exported) -> str:
         lines.append(
             f"  {certificate.engine}: {certificate.verdict}, {certificate.quantity} within "
             f"{certificate.largest_difference:.1e} on {certificate.num_questions} questions "
-            f"(tolerance {certificate.tolerance:.0e}){effect}"
+            f"(tolerance {certificate.tolerance:.1e}){effect}"
         )
     lines += ["  serve it:", *(f"    {line}" for line in exported.serving)]
     return "\n".join(lines)

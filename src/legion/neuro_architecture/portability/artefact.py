@@ -11,7 +11,7 @@ from legion.foundation.canonical import digest_file, digest_json
 from legion.foundation.errors import IntegrityError, NotPortableError, UsageError
 from legion.foundation.files import confine, read_json
 from legion.neuro_architecture.portability.engines.contract import Served
-from legion.neuro_architecture.portability.values import Form, Target
+from legion.neuro_architecture.portability.values import Form, Target, Verdict
 from legion.neuro_architecture.spec._value import Value
 from legion.neuro_architecture.spec.architecture import Architecture
 from legion.neuro_architecture.spec.proposal import BaseReference
@@ -48,6 +48,8 @@ class ArtefactRecord(Value):
         format: Version of this record.
         target: Who is to serve it.
         form: The stock form.
+        verdict: What the plan promised, `exact` or `bounded`.
+        bound: By how much log-probabilities may differ, where the plan says so.
         kind: What it does.
         labels: Class names in the order of the outputs, for a classifier.
         base: The base it was trained on; a served LoRA needs it.
@@ -60,6 +62,8 @@ class ArtefactRecord(Value):
     format: Literal[1] = 1
     target: Target
     form: Form
+    verdict: Verdict
+    bound: NonNegative | None = None
     kind: TaskKind
     labels: tuple[str, ...] = ()
     base: BaseReference

@@ -140,7 +140,7 @@ def _parity(certificate: ParityCertificate | None, reason: str | None) -> str:
             ("engine", certificate.engine),
             ("verdict", f"**{certificate.verdict}**"),
             (f"largest difference of {certificate.quantity}", f"{certificate.largest_difference:.2g}"),
-            ("tolerance", f"{certificate.tolerance:.0e}"),
+            ("tolerance", f"{certificate.tolerance:.1e}"),
             ("the adapter's own effect", effect),
             ("most probable token or label", f"{certificate.argmax_agreement:.0%} equal"),
             ("greedy continuations", greedy),

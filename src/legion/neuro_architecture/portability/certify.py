@@ -82,7 +82,7 @@ def certify(
     """
     (answered,) = engine.ask([(served(record, folder, base_folder), questions)])
     comparison = compare(expected, answered)
-    tolerance = TOLERANCES[engine.target]
+    tolerance = TOLERANCES[engine.target] if record.bound is None else record.bound
     return ParityCertificate(
         target=record.target,
         engine=engine.version(),
@@ -91,7 +91,7 @@ def certify(
         inputs_digest=reference.inputs_digest,
         num_questions=len(questions),
         **comparison.model_dump(),
-        tolerance=tolerance,
+        tolerance=comparison.scaled(tolerance),
         effect=reference.effect,
         verdict="same" if comparison.is_same(tolerance) else "different",
         machine=dict(describe_machine()),

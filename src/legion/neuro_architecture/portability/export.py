@@ -133,13 +133,15 @@ def export_adapter(
     done: list[Exported] = []
 
     def fill(fresh: Path) -> None:
-        errors = fold(trained, planned, fresh, adapter_folder=adapter_folder)
+        errors = fold(trained, planned, fresh, adapter_folder=adapter_folder, max_lora_rank=max_lora_rank)
         if target == "ollama":
             write_text(fresh / MODELFILE_NAME, modelfile("model.gguf", checkpoint=base.folder))
         write_json(fresh / REFERENCE_NAME, answers.reference.to_dict())
         record = ArtefactRecord(
             target=target,
             form=planned.form or "merged",
+            verdict=planned.verdict,
+            bound=planned.bound,
             kind=kind,
             labels=tuple(labels),
             base=base.reference,
@@ -186,7 +188,7 @@ def _certify(
         reference=answers.reference,
         base_folder=base.folder,
     )
-    if planned.verdict == "exact":
+    if planned.verdict == "exact" or planned.bound is not None:
         refuse_different(certificate)
     write_json(fresh / CERTIFICATE_NAME, certificate.to_dict())
     return certificate, None

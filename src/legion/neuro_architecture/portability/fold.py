@@ -11,7 +11,7 @@ from typing import Final
 from legion.foundation.errors import NotPortableError
 from legion.neuro_architecture.adapters.saving import CONFIG_NAME, WEIGHTS_NAME
 from legion.neuro_architecture.portability.artefact import GGUF_NAME
-from legion.neuro_architecture.portability.canonical_lora import canonical_lora, write_canonical_lora
+from legion.neuro_architecture.portability.canonical_lora import canonical_lora
 from legion.neuro_architecture.portability.checkpoint import StockCheckpoint, refuse_code, write_checkpoint
 from legion.neuro_architecture.portability.folds import (
     fold_extra_layers,
@@ -21,6 +21,8 @@ from legion.neuro_architecture.portability.folds import (
     fold_wider_ffn,
 )
 from legion.neuro_architecture.portability.gguf import write_gguf
+from legion.neuro_architecture.portability.lora_folder import write_canonical_lora
+from legion.neuro_architecture.portability.plan import LARGEST_VLLM_RANK
 from legion.neuro_architecture.portability.trained import TrainedForm
 from legion.neuro_architecture.portability.values import Form, PortabilityPlan
 
@@ -36,7 +38,14 @@ _CHECKPOINTS: Final[dict[Form, Callable[[TrainedForm], StockCheckpoint]]] = {
 _GGUF_TARGETS: Final = frozenset({"llama.cpp", "ollama"})
 
 
-def fold(trained: TrainedForm, planned: PortabilityPlan, folder: Path, *, adapter_folder: Path) -> dict[str, float]:
+def fold(
+    trained: TrainedForm,
+    planned: PortabilityPlan,
+    folder: Path,
+    *,
+    adapter_folder: Path,
+    max_lora_rank: int = LARGEST_VLLM_RANK,
+) -> dict[str, float]:
     """Fills `folder` with the artefact and returns the relative error of each weight that a bounded form approximates.
 
     Args:
@@ -44,6 +53,7 @@ def fold(trained: TrainedForm, planned: PortabilityPlan, folder: Path, *, adapte
         planned: The plan for its target.
         folder: An empty folder.
         adapter_folder: The trained adapter's own files.
+        max_lora_rank: The largest rank that a LoRA folder may have.
 
     Raises:
         NotPortableError: the plan says impossible, or a weight stands in the way that the plan could not see.
@@ -61,9 +71,9 @@ def fold(trained: TrainedForm, planned: PortabilityPlan, folder: Path, *, adapte
             for name in (CONFIG_NAME, WEIGHTS_NAME):
                 shutil.copyfile(adapter_folder / name, folder / name)
         case "canonical-lora":
-            canonical = canonical_lora(trained.model)
-            write_canonical_lora(canonical, folder, base_name=trained.base.name)
-            errors = canonical.relative_errors
+            canonical = canonical_lora(trained.model, max_rank=max_lora_rank, base=trained.base)
+            write_canonical_lora(canonical, folder)
+            errors = {path: residual.relative for path, residual in canonical.residuals.items()}
         case form:
             _write_checkpoint(_CHECKPOINTS[form](trained), trained, planned, folder)
     refuse_code(folder)

@@ -15,7 +15,6 @@ from legion.neuro_architecture.spec.architecture import AnyArchitecture, parse_a
 __all__ = ["FAMILIES", "MatrixRow", "family_facts", "portability_matrix", "render_matrix", "variants"]
 
 FAMILIES: Final = ("llama", "gpt2", "bert")
-_MARKS: Final = {"exact": "exact", "bounded": "bounded", "impossible": "—"}
 
 
 @final
@@ -115,9 +114,18 @@ def render_matrix(facts: BaseFacts, rows: Sequence[MatrixRow]) -> str:
         cells = []
         for target in TARGETS:
             planned = row.plans[target]
-            cells.append(f"{planned.form}" if planned.verdict == "exact" else _MARKS[planned.verdict])
+            cells.append(_cell(planned))
             if not planned.is_possible:
                 reasons.setdefault(planned.reason, []).append(f"{row.label} at {target}")
         lines.append(f"| {row.label} | {' | '.join(cells)} |")
     notes = [f"- {', '.join(where)}: {reason}." for reason, where in reasons.items()]
     return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def _cell(planned: PortabilityPlan) -> str:
+    """The stock form, with the bound where it is not exact; a dash where there is none."""
+    if planned.form is None:
+        return "—"
+    if planned.verdict == "exact":
+        return planned.form
+    return f"{planned.form}, bounded" + ("" if planned.bound is None else f" by {planned.bound:g}")

@@ -21,7 +21,7 @@ from legion.neuro_architecture.anatomy.inspection import base_modules
 from legion.neuro_architecture.data.base_models import BaseModel
 from legion.neuro_architecture.portability.base_facts import BaseFacts
 from legion.neuro_architecture.portability.engines.contract import Question, Reply
-from legion.neuro_architecture.spec.architecture import AnyArchitecture
+from legion.neuro_architecture.spec.architecture import AnyArchitecture, VirtualTokensArchitecture
 from legion.neuro_architecture.spec.proposal import BaseReference
 from legion.neuro_architecture.spec.task import TaskKind, TaskSpec
 
@@ -100,22 +100,32 @@ class TrainedForm:
 
     def _reply(self, question: Question) -> Reply:
         ids = list(question.token_ids)
-        logits = self._logits(ids)
+        logits, cache = self._logits(ids, None)
         if self.facts.kind == "classification":
             return Reply(logits=tuple(logits.tolist()))
         tokens: list[int] = []
         current = logits
         for _ in range(question.num_tokens):
             tokens.append(int(current.argmax()))
-            current = self._logits([*ids, *tokens])
+            if len(tokens) < question.num_tokens:
+                current, cache = self._logits([*ids, *tokens], cache)
         logprobs = logits.double().log_softmax(-1).tolist()
         return Reply(logits=tuple(logits.tolist()), logprobs=dict(enumerate(logprobs)), tokens=tuple(tokens))
 
-    def _logits(self, ids: list[int]) -> torch.Tensor:
-        """Of the last position, or of the labels."""
+    def _logits(self, ids: list[int], cache: Any) -> tuple[torch.Tensor, Any]:
+        """Of the last position (or of the labels), and the cache to go on from.
+
+        Virtual tokens are put in front by PEFT at each pass, so with them every pass begins anew.
+        """
         x_BT = torch.tensor([ids])
-        output = self.model(input_ids=x_BT, attention_mask=torch.ones_like(x_BT)).logits[0]
-        return output if self.facts.kind == "classification" else output[-1]
+        mask_BT = torch.ones_like(x_BT)
+        if self.facts.kind == "classification":
+            return self.model(input_ids=x_BT, attention_mask=mask_BT).logits[0], None
+        if isinstance(self.architecture, VirtualTokensArchitecture):
+            return self.model(input_ids=x_BT, attention_mask=mask_BT).logits[0, -1], None
+        fresh_BT = x_BT if cache is None else x_BT[:, -1:]
+        output = self.model(input_ids=fresh_BT, attention_mask=mask_BT, past_key_values=cache, use_cache=True)
+        return output.logits[0, -1], output.past_key_values
 
     def _tuner_layers(self) -> Iterator[tuple[str, BaseTunerLayer]]:
         for path, module in self._wrappers():

@@ -24,8 +24,8 @@ class PortabilityPlan(Value):
         target: Who is to serve it.
         verdict: `exact` (equal up to the rounding of fp32), `bounded` (by `bound`), or `impossible`.
         form: The stock form it takes; None where that is impossible.
-        bound: For `bounded`, the largest relative error of a changed weight (Frobenius norm), or None where only the
-            trained weights can tell; the artefact's record then states it.
+        bound: For `bounded`, by how much log-probabilities may differ, where that is known before training; None where
+            only the trained weights can tell: then the artefact's record states the error of each weight.
         reason: One sentence: why it is exact, what bounds it, or what stands in the way.
         remedy: What would make it portable, or None.
     """

@@ -1,0 +1,119 @@
+"""Every form that `plan` calls exact, folded and loaded by unmodified transformers, beside the trained form."""
+
+import pytest
+import torch
+
+from legion.foundation.settings import Settings
+from legion.neuro_architecture.data.base_models import resolve_base
+from legion.neuro_architecture.portability import plan
+from legion.neuro_architecture.portability.certificate import compare
+from legion.neuro_architecture.portability.certify import ask_trained
+from legion.neuro_architecture.portability.checkpoint import refuse_code
+from legion.neuro_architecture.portability.engines.contract import Served
+from legion.neuro_architecture.portability.engines.transformers_engine import TransformersEngine
+from legion.neuro_architecture.portability.fold import fold
+from legion.neuro_architecture.portability.matrix import FAMILIES, family_facts, variants
+from tests.portability.conftest import KINDS, trained_form
+
+TOLERANCE = 1e-5
+
+
+def _cases():
+    for family in FAMILIES:
+        facts = family_facts(family)
+        for label, architecture in variants(facts).items():
+            planned = plan(architecture, facts, "transformers")
+            if planned.is_possible:
+                yield pytest.param(family, architecture.to_dict(), planned.form, id=f"{family}-{label}")
+
+
+SUBSETS = [
+    ("llama", {"strategy": "LoRA", "rank": 4, "layers": [0, 2], "target_modules": ["q_proj", "down_proj"]}, "merged"),
+    ("llama", {"strategy": "LoRA", "rank": 4, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3.0}}, "merged"),
+    ("llama", {"strategy": "Adapter", "bottleneck_size": 5, "non_linearity": "silu", "layers": [1]}, "wider-ffn"),
+    (
+        "llama",
+        {"strategy": "Adapter", "bottleneck_size": 5, "non_linearity": "silu", "placement": "seq_layer", "layers": [0, 2]},
+        "extra-layers",
+    ),
+    (
+        "llama",
+        {"strategy": "MoE", "num_experts": 3, "bottleneck_size": 5, "is_gated": True, "non_linearity": "silu", "layers": [1]},
+        "qwen2-moe",
+    ),
+    (
+        "llama",
+        {"strategy": "MoE", "num_experts": 16, "top_k": 1, "bottleneck_size": 4, "is_gated": True, "non_linearity": "silu"},
+        "qwen2-moe",
+    ),
+    ("llama", {"strategy": "SplitLayer", "num_experts": 8, "rank": 2, "split": "contiguous", "layers": [2]}, "mixtral"),
+    ("llama", {"strategy": "SparseRouting", "num_experts": 8, "top_k": 3, "rank": 2}, "mixtral"),
+    ("gpt2", {"strategy": "Adapter", "bottleneck_size": 5, "placement": "seq_layer", "layers": [2]}, "extra-layers"),
+    ("bert", {"strategy": "Adapter", "bottleneck_size": 5, "layers": [0]}, "wider-ffn"),
+]  # fmt: skip
+
+
+def _fold_and_compare(base, config, form, tmp_path, *, kind, std=0.1):
+    trained = trained_form(base, config, tmp_path / "adapter", kind=kind, std=std)
+    planned = plan(trained.architecture, trained.facts, "transformers")
+    assert planned.form == form
+    answers = ask_trained(trained, base.tokenizer(), max_tokens=base.max_tokens)
+    out = tmp_path / "out"
+    out.mkdir()
+    fold(trained, planned, out, adapter_folder=tmp_path / "adapter")
+    refuse_code(out)
+    (replies,) = TransformersEngine().ask([(Served(model=out), answers.questions)])
+    return compare(answers.replies, replies), answers.reference.effect
+
+
+@pytest.mark.parametrize(("family", "config", "form"), [*_cases(), *SUBSETS])
+def test_what_plan_calls_exact_computes_the_same_in_stock_transformers(tiny_bases, tmp_path, family, config, form):
+    comparison, effect = _fold_and_compare(tiny_bases[family], config, form, tmp_path, kind=KINDS[family])
+    assert comparison.quantity == "logits"
+    assert comparison.largest_difference <= TOLERANCE
+    assert comparison.is_same(TOLERANCE)
+    assert effect > 1_000 * TOLERANCE  # there was something to lose
+
+
+def test_a_fold_leaves_the_trained_form_as_it_is(tiny_bases, tmp_path):
+    config = {"strategy": "LoRA", "rank": 4}
+    trained = trained_form(tiny_bases["llama"], config, tmp_path / "adapter", kind="summarization")
+    before = {name: weight.clone() for name, weight in trained.model.state_dict().items()}
+    (tmp_path / "out").mkdir()
+    planned = plan(trained.architecture, trained.facts, "transformers")
+    fold(trained, planned, tmp_path / "out", adapter_folder=tmp_path / "adapter")
+    assert all(torch.equal(weight, before[name]) for name, weight in trained.model.state_dict().items())
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize(
+    ("base", "config", "form"),
+    [
+        ("minilm-l6", {"strategy": "LoRA"}, "merged"),
+        ("minilm-l6", {"strategy": "Adapter"}, "wider-ffn"),
+        ("minilm-l6", {"strategy": "MoE", "routing": "random", "top_k": 1, "num_experts": 4}, "wider-ffn"),
+    ],
+)
+def test_the_embedded_classifier_folds_exactly(base, config, form, tmp_path):
+    model = resolve_base(base, Settings.load(workspace=tmp_path))
+    comparison, effect = _fold_and_compare(model, config, form, tmp_path, kind="classification", std=0.02)
+    assert comparison.is_same(TOLERANCE)
+    assert effect > 1_000 * TOLERANCE
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize(
+    ("config", "form"),
+    [
+        ({"strategy": "LoRA"}, "merged"),
+        ({"strategy": "Adapter", "is_gated": True, "non_linearity": "silu"}, "wider-ffn"),
+        ({"strategy": "MoE", "num_experts": 4, "is_gated": True, "non_linearity": "silu"}, "qwen2-moe"),
+        ({"strategy": "SplitLayer"}, "mixtral"),
+    ],
+)
+def test_the_embedded_causal_model_folds_within_the_rounding_of_fp32(config, form, tmp_path):
+    """Its logits reach 28, where fp32 itself is 3e-5 to 5e-5 from fp64: the bound is relative to the largest logit."""
+    model = resolve_base("smollm2-135m", Settings.load(workspace=tmp_path))
+    comparison, _ = _fold_and_compare(model, config, form, tmp_path, kind="summarization", std=0.01)
+    assert comparison.is_same(TOLERANCE)
+    assert comparison.largest_difference <= 1e-4
