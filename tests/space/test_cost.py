@@ -11,12 +11,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from legion.foundation.errors import InvalidValueError
 from legion.neuro_architecture.adapters import build_adapter, trainable_parameters
-from legion.neuro_architecture.space import Calibration, SearchSpace, estimate_cost
+from legion.neuro_architecture.space import Calibration, SearchSpace, estimate_cost, find_mistakes
+from legion.neuro_architecture.space.cost import count_adapter_parameters
 from legion.neuro_architecture.space.work import Work, adapter_work, base_work
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
+    VirtualTokensArchitecture,
     strategy_names,
 )
 from legion.testing import paper_anatomy
@@ -25,15 +27,30 @@ TOKENS = 48
 FLOP_TOLERANCE = 0.02
 
 
-def candidates(anatomy, per_strategy=3):
-    """The default and a few draws of each strategy, and a mixture too wide to be computed densely."""
+LATER = (
+    LoRAArchitecture(use_dora=True),
+    LoRAArchitecture(use_rslora=True, use_dora=True, layers=(0, 2)),
+    LoRAArchitecture(rank_pattern={"1.*": 2}),
+    LoRAArchitecture(rank=2, rank_pattern={"0.*": 4, "0.*c_fc|.*[aeiou]_proj|.*query": 3}, alpha_pattern={".*": 3.0}),
+    AdapterArchitecture(placement="seq_layer", bottleneck_size=8),
+    AdapterArchitecture(placement="seq_layer", bottleneck_size=8, is_gated=True, non_linearity="silu", layers=(1,)),
+    MoEArchitecture(num_experts=16, top_k=3, bottleneck_size=24),
+    MoEArchitecture(num_experts=4, top_k=1, routing="random", bottleneck_size=8),
+    MoEArchitecture(
+        num_experts=3, top_k=1, routing="random", bottleneck_size=8, is_gated=True, non_linearity="silu", layers=(2,)
+    ),
+)
+
+
+def candidates(anatomy, per_strategy=2):
+    """The default and a few draws of each strategy, later axes, and a mixture too wide to be computed densely."""
     space = SearchSpace(anatomy, strategy_names())
     drawn = [
         architecture
         for strategy in space.strategies
         for architecture, _ in islice(space.walk(strategy, random.Random(4)), per_strategy)
     ]
-    return [*drawn, MoEArchitecture(num_experts=16, top_k=3, bottleneck_size=24)]
+    return [*drawn, *(architecture for architecture in LATER if not find_mistakes(architecture, anatomy))]
 
 
 def count_flops(model) -> int:
@@ -44,23 +61,19 @@ def count_flops(model) -> int:
     return counter.get_total_flops()
 
 
-def test_trainable_parameters_are_those_of_the_real_adapter(case, load, anatomy_of, calibration):
-    anatomy = anatomy_of(*case)
-    for architecture in candidates(anatomy):
-        estimate = estimate_cost(architecture, anatomy, calibration=calibration, sequence_length=TOKENS)
-        adapted = build_adapter(architecture).apply(load(*case))
-        real = sum(parameter.numel() for parameter in trainable_parameters(adapted).values())
-        assert estimate.trainable_parameters == real
-        assert estimate.adapter_size_bytes == 4 * real
-
-
-def test_flops_agree_with_torchs_counter_within_two_percent(case, load, anatomy_of, calibration):
-    """The base outweighs the adapter, so what the adapter adds is compared on its own, too."""
+def test_weights_are_those_of_the_real_adapter_and_flops_agree_with_torchs_counter(case, load, anatomy_of, calibration):
+    """Weights exactly, operations within two percent; the base outweighs the adapter, so what the adapter adds is
+    compared on its own, too.
+    """
     anatomy = anatomy_of(*case)
     base = count_flops(load(*case))
     for architecture in candidates(anatomy):
         estimate = estimate_cost(architecture, anatomy, calibration=calibration, sequence_length=TOKENS)
-        counted = count_flops(build_adapter(architecture).apply(load(*case)).eval())
+        adapted = build_adapter(architecture).apply(load(*case)).eval()
+        real = sum(parameter.numel() for parameter in trainable_parameters(adapted).values())
+        assert estimate.trainable_parameters == real, architecture
+        assert estimate.adapter_size_bytes == 4 * real
+        counted = count_flops(adapted)
         added = adapter_work(architecture, anatomy, TOKENS).flops
         assert estimate.expected_base_flops == pytest.approx(base, rel=FLOP_TOLERANCE)
         assert estimate.expected_flops == pytest.approx(counted, rel=FLOP_TOLERANCE), architecture
@@ -134,6 +147,42 @@ def test_wider_bottleneck_always_costs_more(calibration, size, more, is_gated):
         for value in (size, size + more)
     )
     assert all(a < b for a, b in zip(small, large, strict=True))
+
+
+@pytest.mark.parametrize("strategy", strategy_names())
+def test_every_strategy_adds_weights_and_time(strategy, calibration):
+    anatomy = paper_anatomy(hidden_size=64, intermediate_size=128, num_layers=2)
+    architecture = SearchSpace(anatomy, [strategy]).default(strategy)
+    estimate = estimate_cost(architecture, anatomy, calibration=calibration, sequence_length=32)
+    assert estimate.trainable_parameters > 0
+    assert estimate.expected_base_latency_ms is not None
+    assert estimate.expected_latency_ms > estimate.expected_base_latency_ms
+
+
+def test_bottleneck_behind_the_block_has_a_norm_like_the_bases(anatomy_of):
+    for family, norm in (("llama", 32), ("gpt2", 64)):
+        anatomy = anatomy_of(family, "summarization")
+        behind, beside = (
+            count_adapter_parameters(AdapterArchitecture(bottleneck_size=8, placement=placement), anatomy)
+            for placement in ("seq_layer", "par")
+        )
+        assert behind - beside == anatomy.num_layers * norm
+
+
+def test_drawn_experts_cost_their_weights_but_the_time_of_one():
+    anatomy = paper_anatomy()
+    drawn = MoEArchitecture(num_experts=8, top_k=1, routing="random", bottleneck_size=16)
+    one = AdapterArchitecture(bottleneck_size=16)
+    assert count_adapter_parameters(drawn, anatomy) == 8 * count_adapter_parameters(one, anatomy)
+    assert adapter_work(drawn, anatomy, 32).flops == adapter_work(one, anatomy, 32).flops
+
+
+def test_prefixes_are_as_wide_as_the_keys_they_stand_among(anatomy_of):
+    """The tiny Llama's four heads share two keys of eight numbers; GPT-2's projection is fused and full."""
+    for family, width in (("llama", 16), ("gpt2", 32)):
+        anatomy = anatomy_of(family, "summarization")
+        prefix = VirtualTokensArchitecture(strategy="PrefixTuning", num_virtual_tokens=5)
+        assert count_adapter_parameters(prefix, anatomy) == 5 * 2 * anatomy.num_layers * width
 
 
 @settings(max_examples=40, deadline=None)

@@ -14,6 +14,9 @@ from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
+    PeftArchitecture,
+    SplitArchitecture,
+    VirtualTokensArchitecture,
     strategy_names,
 )
 from legion.neuro_architecture.spec.proposal import TrainingRecipe
@@ -73,6 +76,24 @@ def test_serving_gets_riskier_from_merged_to_folded_to_own_module_to_routed(asse
     shares = [factor(assess(architecture), "serving_path").share for architecture in architectures]
     assert shares == sorted(set(shares))
     assert shares[0] == 0.0
+
+
+def test_each_later_strategy_is_served_as_what_it_becomes(assess):
+    def path(architecture):
+        return factor(assess(architecture), "serving_path")
+
+    drawn = MoEArchitecture(num_experts=4, top_k=1, routing="random", bottleneck_size=64, non_linearity="silu")
+    assert path(drawn).share == path(AdapterArchitecture(bottleneck_size=64, non_linearity="silu")).share
+    assert path(PeftArchitecture(strategy="OFT")).share == path(LoRAArchitecture(use_dora=True)).share == 0.0
+    assert "block of its own" in path(AdapterArchitecture(bottleneck_size=64, placement="seq_layer")).explanation
+    kept, left = (path(SplitArchitecture(strategy=name)) for name in ("SplitLayer", "SparseRouting"))
+    assert (kept.share, left.share) == (0.75, 0.875)
+    assert "2 of 4 experts" in left.explanation
+    few, many = (
+        path(VirtualTokensArchitecture(strategy="PrefixTuning", num_virtual_tokens=count)) for count in (4, 64)
+    )
+    assert 0.5 < few.share < many.share < 0.75
+    assert "64 virtual tokens" in many.explanation
 
 
 def test_sequential_bottleneck_does_not_fold(assess):

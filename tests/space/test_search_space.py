@@ -7,18 +7,47 @@ from itertools import islice
 import pytest
 
 from legion.foundation.errors import InvalidValueError, UnknownNameError
+from legion.foundation.rng import RandomStream
 from legion.neuro_architecture.space import SearchSpace, canonical
 from legion.neuro_architecture.space.sites import served_form
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
+    PeftArchitecture,
+    SplitArchitecture,
+    VirtualTokensArchitecture,
     semantic_hash,
     strategy_names,
 )
 from legion.testing import paper_anatomy
 
+LLAMA_LIKE = paper_anatomy(num_layers=3)
 WIDE = paper_anatomy(hidden_size=384, intermediate_size=1536, num_layers=6, is_ffn_gated=False, is_causal=False)
+
+FIRST_RELEASE = {
+    "LoRA": [
+        ("4c71c4d8b7a94cc1", 0.001),
+        ("ec189f7ff82ca16a", 0.0005),
+        ("0aae05d14913f715", 0.001),
+        ("c0634f0e2d396ad1", 0.001),
+        ("ea9f439c4b693013", 0.002),
+    ],
+    "Adapter": [
+        ("3afd5c33b5cfc0ff", 0.001),
+        ("9da2d23dadd6c483", 0.002),
+        ("a65b60bf49ac2f9a", 0.0005),
+        ("10339f35186d2007", 0.001),
+        ("771c7dad2cce13c8", 0.0005),
+    ],
+    "MoE": [
+        ("00297ed463b18577", 0.001),
+        ("9ea661b3b61a74c1", 0.001),
+        ("020f7722a1404b46", 0.001),
+        ("7fc70de580f8cdb6", 0.001),
+        ("5ec19038d1a6f61b", 0.001),
+    ],
+}
 
 
 @pytest.mark.parametrize(
@@ -27,32 +56,113 @@ WIDE = paper_anatomy(hidden_size=384, intermediate_size=1536, num_layers=6, is_f
         ("LoRA", LoRAArchitecture(rank=8, alpha=16.0, target_modules=("all-linear",))),
         ("Adapter", AdapterArchitecture(bottleneck_size=64, placement="par", non_linearity="gelu")),
         ("MoE", MoEArchitecture(num_experts=4, top_k=2, bottleneck_size=16, non_linearity="gelu")),
+        ("LoHa", PeftArchitecture(strategy="LoHa", rank=8)),
+        ("OFT", PeftArchitecture(strategy="OFT", block_size=4)),
+        ("WaveFT", PeftArchitecture(strategy="WaveFT", num_frequencies=128)),
     ],
 )
 def test_walk_begins_with_the_known_good_default(strategy, good):
     architecture, recipe = next(SearchSpace(WIDE, [strategy]).walk(strategy, random.Random(5)))
     assert architecture == good
-    assert recipe.learning_rate == 1e-3
+    assert recipe.learning_rate == (1e-2 if strategy == "WaveFT" else 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "good"),
+    [
+        ("SplitLayer", SplitArchitecture(strategy="SplitLayer", num_experts=4, rank=8, alpha=16.0)),
+        ("SparseRouting", SplitArchitecture(strategy="SparseRouting", num_experts=4, top_k=2, rank=8, alpha=16.0)),
+        ("PrefixTuning", VirtualTokensArchitecture(strategy="PrefixTuning", num_virtual_tokens=16)),
+        ("PromptTuning", VirtualTokensArchitecture(strategy="PromptTuning", num_virtual_tokens=16)),
+    ],
+)
+def test_gated_causal_model_begins_with_the_known_good_default_too(strategy, good):
+    assert next(SearchSpace(LLAMA_LIKE, [strategy]).walk(strategy, random.Random(5)))[0] == good
+
+
+def test_what_a_seed_proposed_first_keeps_its_order_and_recipes():
+    """Variants stand between, on a stream of their own; these are the first release's hashes and rates."""
+    space = SearchSpace(WIDE, ["LoRA", "Adapter", "MoE"])
+    for strategy, expected in FIRST_RELEASE.items():
+        stream = RandomStream(0).child("generator").child(strategy).random()
+        walked = [
+            (semantic_hash(member), recipe.learning_rate) for member, recipe in islice(space.walk(strategy, stream), 12)
+        ]
+        assert [pair for pair in walked if pair in expected] == expected
+
+
+@pytest.mark.parametrize("strategy", ["LoRA", "Adapter", "MoE"])
+def test_variants_are_there_but_rare(strategy):
+    space = SearchSpace(LLAMA_LIKE, [strategy])
+    drawn = [space.draw(strategy, stream)[0] for stream in [random.Random(1)] for _ in range(600)]
+    share = sum(map(is_variant, drawn)) / len(drawn)
+    assert 0.02 < share < 0.12
+    assert any(is_variant(member) for member, _ in space.walk(strategy, random.Random(1)))
+
+
+def is_variant(architecture) -> bool:
+    match architecture:
+        case LoRAArchitecture():
+            return bool(architecture.use_rslora or architecture.use_dora or architecture.rank_pattern)
+        case AdapterArchitecture():
+            return architecture.placement == "seq_layer"
+        case _:
+            return architecture.routing == "random" or architecture.num_experts == 16
+
+
+def test_lora_variants_are_root_scaled_decomposed_or_wider_in_the_networks():
+    walked = [member for member, _ in SearchSpace(LLAMA_LIKE, ["LoRA"]).walk("LoRA", random.Random(0))]
+    assert {member.rank for member in walked if member.use_rslora} == {2, 8, 32}
+    assert any(member.use_dora for member in walked)
+    patterned = [member for member in walked if member.rank_pattern and member.layers is None]
+    assert patterned
+    for member in patterned:
+        assert member.rank_pattern == dict.fromkeys(("down_proj", "gate_proj", "up_proj"), 2 * member.rank)
+        assert member.alpha_pattern == dict.fromkeys(("down_proj", "gate_proj", "up_proj"), 2 * member.alpha)
+
+
+def test_methods_of_few_numbers_are_trained_faster():
+    rates = {
+        name: next(SearchSpace(LLAMA_LIKE, [name]).walk(name, random.Random(0)))[1].learning_rate
+        for name in ("LoRA", "IA3", "PromptTuning", "MiSS")
+    }
+    assert rates == {"LoRA": 5e-4, "IA3": 5e-3, "PromptTuning": 5e-3, "MiSS": 5e-4}
+
+
+def test_only_what_is_allowed_is_proposed():
+    space = SearchSpace(LLAMA_LIKE, ["Adapter", "MoE"], allow=lambda architecture: architecture.strategy == "Adapter")
+    assert space.default("MoE") is None
+    assert list(space.walk("MoE", random.Random(0))) == []
+    assert space.size() == space.size("Adapter") == SearchSpace(LLAMA_LIKE, ["Adapter"]).size()
+    with pytest.raises(InvalidValueError, match="no MoE fits"):
+        space.draw("MoE", random.Random(0))
+
+
+def test_default_that_is_not_allowed_does_not_lead():
+    space = SearchSpace(WIDE, ["LoRA"], allow=lambda architecture: architecture.rank == 16)
+    walked = [architecture for architecture, _ in space.walk("LoRA", random.Random(0))]
+    assert {architecture.rank for architecture in walked} == {16}
+    assert len(walked) == space.size()
 
 
 @pytest.mark.parametrize("strategy", strategy_names())
 def test_walk_meets_every_architecture_once(strategy):
-    space = SearchSpace(WIDE, [strategy])
+    space = SearchSpace(LLAMA_LIKE, [strategy])
     hashes = [semantic_hash(architecture) for architecture, _ in space.walk(strategy, random.Random(1))]
     assert len(hashes) == len(set(hashes)) == space.size(strategy) == space.size()
 
 
 @pytest.mark.parametrize("strategy", strategy_names())
 def test_no_two_members_are_spellings_of_one(strategy):
-    anatomy = paper_anatomy(num_layers=2)
+    anatomy = LLAMA_LIKE
     walk = SearchSpace(anatomy, [strategy]).walk(strategy, random.Random(1))
     members = [architecture for architecture, _ in walk]
     assert all(canonical(architecture, anatomy) == architecture for architecture in members)
 
 
-@pytest.mark.parametrize("strategy", ["LoRA", "MoE"])
+@pytest.mark.parametrize("strategy", ["LoRA", "MoE", "SparseRouting"])
 def test_walk_serves_something_different_while_it_can(strategy):
-    space = SearchSpace(WIDE, [strategy])
+    space = SearchSpace(LLAMA_LIKE, [strategy])
     forms = [semantic_hash(served_form(architecture)) for architecture, _ in space.walk(strategy, random.Random(2))]
     distinct = len(set(forms))
     assert distinct < len(forms)

@@ -8,7 +8,12 @@ from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
+    PeftArchitecture,
+    SplitArchitecture,
+    VirtualTokensArchitecture,
+    parse_architecture,
     semantic_hash,
+    strategy_names,
 )
 from legion.testing import paper_anatomy
 
@@ -77,6 +82,42 @@ def test_last_part_of_a_path_names_every_linear_that_ends_so(anatomy_of):
             MoEArchitecture(load_balancing=False, load_balancing_coefficient=0.5),
             MoEArchitecture(load_balancing=False),
         ),
+        (
+            MoEArchitecture(top_k=1, routing="random", load_balancing=False, load_balancing_coefficient=0.5),
+            MoEArchitecture(top_k=1, routing="random"),
+        ),
+        (
+            SplitArchitecture(strategy="SplitLayer", load_balancing=False, load_balancing_coefficient=0.5),
+            SplitArchitecture(strategy="SplitLayer"),
+        ),
+        (
+            SplitArchitecture(strategy="SparseRouting", load_balancing=False, load_balancing_coefficient=0.5),
+            SplitArchitecture(strategy="SparseRouting", load_balancing=False),
+        ),
+        (SplitArchitecture(strategy="SparseRouting", layers=(0, 1, 2, 3)), SplitArchitecture(strategy="SparseRouting")),
+        (
+            PeftArchitecture(strategy="MiSS", target_modules=("all-linear", "q_proj"), layers=(0, 1, 2, 3)),
+            PeftArchitecture(strategy="MiSS"),
+        ),
+        # 64 is 8 times 8 and 128 is 8 times 16, so a second factor is at most 16 wide and whole from rank 8 on.
+        (PeftArchitecture(strategy="LoKr", rank=40), PeftArchitecture(strategy="LoKr", rank=8)),
+        (LoRAArchitecture(rank=4, alpha=8.0, use_rslora=True), LoRAArchitecture(rank=4, alpha=16.0)),
+        (
+            LoRAArchitecture(rank=8, alpha=6.0, use_rslora=True, rank_pattern={"_proj": 4, ".*_proj": 4}),
+            LoRAArchitecture(rank=4, alpha=12.0, rank_pattern={"_proj": 4}),
+        ),
+        (LoRAArchitecture(rank=8, rank_pattern={".*_proj": 2}), LoRAArchitecture(rank=2)),
+        (LoRAArchitecture(rank=8, rank_pattern={"q_proj": 8}), LoRAArchitecture(rank=8)),
+        (
+            LoRAArchitecture(rank=8, rank_pattern={f"{index}.self_attn.q_proj": 2 for index in range(4)}),
+            LoRAArchitecture(rank=8, rank_pattern={"q_proj": 2}),
+        ),
+        (
+            LoRAArchitecture(alpha_pattern={"q_proj": 2.0, "3.*q_proj": 16.0}),
+            LoRAArchitecture(
+                alpha_pattern={f"model.layers.{index}.self_attn.q_proj": 2.0 for index in range(3)},
+            ),
+        ),
     ],
 )
 def test_equivalent_spellings_have_one_canonical_form(spelled, short):
@@ -103,3 +144,25 @@ def test_served_form_forgets_what_only_training_sees():
     assert served_form(LoRAArchitecture(dropout=0.1)) == LoRAArchitecture()
     assert served_form(MoEArchitecture(load_balancing=False)) == MoEArchitecture()
     assert served_form(LoRAArchitecture(rank=4)) != LoRAArchitecture()
+    sparse = SplitArchitecture(strategy="SparseRouting")
+    assert served_form(sparse.model_copy(update={"load_balancing": False})) == sparse
+    for same in (PeftArchitecture(strategy="IA3"), VirtualTokensArchitecture(strategy="PromptTuning")):
+        assert served_form(same) == same
+
+
+def test_drawn_experts_serve_as_one_bottleneck():
+    drawn = [
+        MoEArchitecture(num_experts=count, top_k=1, routing="random", bottleneck_size=8, layers=(1,))
+        for count in (2, 8)
+    ]
+    assert {served_form(architecture) for architecture in drawn} == {
+        AdapterArchitecture(bottleneck_size=8, layers=(1,))
+    }
+
+
+@pytest.mark.parametrize("strategy", strategy_names())
+def test_canonical_form_is_its_own(strategy, anatomy_of):
+    anatomy = anatomy_of("llama", "summarization")
+    architecture = parse_architecture({"strategy": strategy})
+    once = canonical(architecture, anatomy)
+    assert canonical(once, anatomy) == once

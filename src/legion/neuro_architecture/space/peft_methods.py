@@ -105,6 +105,11 @@ def _hra_flops(linear: LinearSite, rank: int, _: int) -> float:
     return 4.0 * rank * width**2 + 2.0 * width**3 + 2.0 * width**2 * linear.out_features
 
 
+def _c3a_flops(linear: LinearSite, size: int, tokens: int) -> float:
+    """Products of spectra; with one block to read from there is nothing to sum, and torch multiplies numbers."""
+    return 0.0 if size == linear.in_features else _through_weight(linear, tokens) / size
+
+
 def _num_bases(linear: LinearSite, rank: int) -> int:
     return -(-_narrower(linear) // rank)
 
@@ -236,7 +241,7 @@ METHODS: Final[dict[PeftStrategy, PeftMethod]] = {
     "C3A": PeftMethod(
         sizes=_BLOCKS,
         parameters=lambda linear, size, _: _area(linear) // size,
-        flops=lambda linear, size, tokens: _through_weight(linear, tokens) / size,
+        flops=_c3a_flops,
         kernels=(14, 0),
         complaint=_divides_both,
     ),

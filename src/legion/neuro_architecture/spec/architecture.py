@@ -304,7 +304,9 @@ class PeftArchitecture(Value):
     @model_validator(mode="before")
     @classmethod
     def _fill_size(cls, data: Any) -> Any:
-        size = PEFT_SIZES.get(data.get("strategy")) if isinstance(data, dict) else None
+        if not isinstance(data, dict):
+            return data
+        size = next((word for name, word in PEFT_SIZES.items() if name == data.get("strategy")), None)
         if size is None or data.get(size) is not None:
             return data
         return data | {size: _PEFT_DEFAULT_SIZES[size]}
