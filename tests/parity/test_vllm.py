@@ -50,7 +50,7 @@ CASES = {
         {"strategy": "LoRA", "rank": 4, "use_rslora": True, "rank_pattern": {"q_proj": 2}, "layers": [1]},
         "peft-adapter",
     ),
-    "dora": ("llama", {"strategy": "LoRA", "rank": 4, "use_dora": True}, None),
+    "dora": ("llama", {"strategy": "LoRA", "rank": 4, "use_dora": True}, "merged"),
     "gated": ("llama", {**ADAPTER, **GATED}, "wider-ffn"),
     "plain": ("llama", {**ADAPTER, "non_linearity": "silu"}, "wider-ffn"),
     "odd-width": ("llama", {**ADAPTER, **GATED, "bottleneck_size": 5}, "wider-ffn"),
@@ -90,7 +90,8 @@ def answered(vllm, bases, tmp_path_factory):
     for name, (family, config, form) in CASES.items():
         base = bases[family]
         trained = trained_form(base, config, root / name / "adapter", kind="summarization")
-        planned = plan(trained.architecture, trained.facts, "peft" if form == "peft-adapter" else "vllm")
+        is_plain = form == "peft-adapter"
+        planned = plan(trained.architecture, trained.facts, "peft" if is_plain else "vllm", form=form)
         answers = ask_trained(trained, base.tokenizer(), max_tokens=base.max_tokens)
         out = root / name / "out"
         out.mkdir()
@@ -110,16 +111,12 @@ def _served(form, base, out) -> Served:
 @pytest.mark.parametrize("name", CASES)
 def test_vllm_computes_what_was_trained(answered, name):
     planned, answers, replies = answered[name]
-    form = CASES[name][2]
-    assert form is None or planned.form == form
+    assert (planned.form, planned.verdict) == (CASES[name][2], "exact")
     comparison = compare(answers.replies, replies)
-    tolerance = TOLERANCE if planned.verdict == "exact" else max(TOLERANCE, 0.5 * answers.reference.effect)
     assert comparison.quantity == "logprobs"
-    assert comparison.largest_difference <= tolerance
+    assert comparison.is_same(TOLERANCE)
     assert all(len(reply.logprobs) == len(full.logprobs) for reply, full in zip(replies, answers.replies, strict=True))
     assert answers.reference.effect > 100 * TOLERANCE  # there was something to lose
-    if planned.verdict == "exact":
-        assert comparison.is_same(TOLERANCE)
 
 
 def test_what_vllm_cannot_compute_is_an_error_with_its_own_words(vllm, tmp_path):
