@@ -65,6 +65,17 @@ WRONG = {
     "unknown task": (["generate", "--task", "clasification"], "LGN-204", "did you mean 'classification'"),
     "unknown strategy": (["generate", "--task", "classification", "--strategies", "Lora"], "LGN-204", "LoRA"),
     "no strategy": (["generate", "--task", "classification", "--strategies", ","], "LGN-2", "strateg"),
+    "unknown target": (["generate", "--task", "classification", "--target", "vlm"], "LGN-204", "vllm"),
+    "target serves none": (
+        ["generate", "--task", "classification", "--target", "ollama"],
+        "LGN-201",
+        "answers with text",
+    ),
+    "strategy misfits": (
+        ["generate", "--task", "classification", "--strategies", "LoRA,SplitLayer"],
+        "LGN-201",
+        "cuts gated feed-forward networks",
+    ),
     "n below one": (["generate", "--task", "classification", "--n", "0"], "LGN-201", "0"),
     "n no number": (["generate", "--task", "classification", "--n", "x"], "LGN-200", "x"),
     "missing base": (["generate", "--task", "classification", "--base", "no-such-folder/"], "LGN-", "no-such-folder"),
@@ -95,6 +106,46 @@ def test_wrong_input_is_one_error_with_exit_code_two(legion, case, tiny_folders,
     assert err.count("error[") == 1
     assert f"error[{code_prefix}" in err
     assert mentions in err
+
+
+def test_every_strategy_is_described_in_a_line(legion, tiny_folders, monkeypatch):
+    from legion.neuro_architecture.spec.architecture import strategy_names
+
+    monkeypatch.setenv("LEGION_BASE", str(tiny_folders["llama"]))
+    names = ",".join(strategy_names())
+    arguments = ("generate", "--task", "summarization", "--n", "60", "--strategies", names, "--format", "human")
+    code, out, err = legion(*arguments)
+    assert code == 0, err
+    for described in (
+        "r8 alpha 16 on all-linear",
+        "par 16 silu",
+        "4 experts, top 2, width 16",
+        "4 clusters experts, top 4, r8",
+        "4 clusters experts, top 2, r8",
+        "IA3 on all-linear",
+        "LoHa rank 8 on all-linear",
+        "OFT block 4 on all-linear",
+        "WaveFT frequencies 128 on all-linear",
+        "16 virtual tokens",
+    ):
+        assert described in out
+
+
+def test_target_that_cannot_serve_a_strategy_is_told(legion, tiny_folders, monkeypatch):
+    monkeypatch.setenv("LEGION_BASE", str(tiny_folders["llama"]))
+    names = "LoRA,PromptTuning"
+    arguments = ("generate", "--task", "summarization", "--n", "4", "--strategies", names, "--target", "llama.cpp")
+    code, out, err = legion(*arguments, "--format", "human")
+    assert code == 0, err
+    assert "lora-" in out
+    assert "prompttuning-" not in out
+    assert "none of PromptTuning: llama.cpp cannot serve them" in err
+
+
+def test_hugging_faces_own_library_is_a_target_by_both_names(legion, tiny_folders, monkeypatch):
+    monkeypatch.setenv("LEGION_BASE", str(tiny_folders["bert"]))
+    arguments = ("generate", "--task", "classification", "--n", "3", "--format", "quiet", "--target")
+    assert legion(*arguments, "hf")[1] == legion(*arguments, "transformers")[1]
 
 
 def test_nothing_to_revert_is_a_no(legion):

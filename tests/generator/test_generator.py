@@ -14,13 +14,16 @@ from legion.neuro_architecture.adapters import build_adapter, trainable_paramete
 from legion.neuro_architecture.anatomy import inspect_model
 from legion.neuro_architecture.data.base_models import resolve_base
 from legion.neuro_architecture.generator import ArchitectureGenerator
+from legion.neuro_architecture.portability.base_facts import read_base_facts
+from legion.neuro_architecture.portability.plan import plan
 from legion.neuro_architecture.records import ProposalStore
 from legion.neuro_architecture.space import SearchSpace, find_mistakes
-from legion.neuro_architecture.spec.architecture import strategy_names
+from legion.neuro_architecture.spec.architecture import DEFAULT_STRATEGIES, strategy_names
 from legion.neuro_architecture.spec.proposal import ArchitectureProposal
 from legion.neuro_architecture.spec.task import TaskSpec
+from legion.testing import tiny_model
 
-SUBSETS = [subset for count in (1, 2, 3) for subset in itertools.combinations(strategy_names(), count)]
+SUBSETS = [subset for count in (1, 2, 3) for subset in itertools.combinations(DEFAULT_STRATEGIES, count)]
 
 
 def stored_bytes(settings) -> dict[str, bytes]:
@@ -38,7 +41,7 @@ def test_strategies_take_even_turns(generator, strategies):
 def test_first_round_is_the_known_good_default_of_each_strategy(generator, tiny_folders, ready):
     proposals = generator(seed=9).generate("classification", 3)
     base = resolve_base(str(tiny_folders["bert"]), ready)
-    space = SearchSpace(inspect_model(base.load_meta("classification")), strategy_names())
+    space = SearchSpace(inspect_model(base.load_meta("classification")), DEFAULT_STRATEGIES)
     assert [proposal.architecture for proposal in proposals] == [space.default(name) for name in space.strategies]
 
 
@@ -112,8 +115,6 @@ def test_id_is_the_content_name_and_holds_no_seed(generator):
 
 
 def test_whole_space_can_be_proposed_and_no_more(ready, tmp_path):
-    from legion.testing import tiny_model
-
     folder = tiny_model(tmp_path / "narrow", "bert", hidden_size=12, num_layers=1)
     base = resolve_base(str(folder), ready)
     size = SearchSpace(inspect_model(base.load_meta("classification")), ["Adapter"]).size()
@@ -123,6 +124,76 @@ def test_whole_space_can_be_proposed_and_no_more(ready, tmp_path):
     with pytest.raises(InvalidValueError, match=f"more than the {size} distinct architectures of Adapter") as caught:
         generator.generate("classification", size + 1, ["Adapter"], base=str(folder))
     assert caught.value.hint
+
+
+def test_unnamed_strategies_are_the_three_defaults(generator):
+    proposals = generator().generate("classification", 6)
+    assert {proposal.strategy for proposal in proposals} == set(DEFAULT_STRATEGIES)
+
+
+def test_every_strategy_is_proposed_on_a_model_that_can_take_it(generator, ready):
+    names = strategy_names()
+    proposals = generator(family="llama").generate("summarization", len(names), names)
+    assert [proposal.strategy for proposal in proposals] == list(names)
+    assert [ProposalStore(ready).load(proposal.id) for proposal in proposals] == proposals
+
+
+def test_strategies_that_do_not_fit_the_base_are_named_with_their_reasons(generator, ready):
+    with pytest.raises(InvalidValueError, match="SplitLayer, PromptTuning cannot be proposed") as caught:
+        generator().generate("classification", 3, ["LoRA", "PromptTuning", "SplitLayer"])
+    assert "SplitLayer: SplitLayer cuts gated feed-forward networks" in (caught.value.cause or "")
+    assert "PromptTuning: PromptTuning stands before a text" in (caught.value.cause or "")
+    assert caught.value.hint
+    assert ProposalStore(ready).ids() == []
+
+
+@pytest.fixture(scope="module")
+def servable_llama(tmp_path_factory):
+    """A tiny Llama whose attention heads are as wide as vLLM wants them."""
+    return str(tiny_model(tmp_path_factory.mktemp("servable") / "llama", "llama", hidden_size=128, num_layers=2))
+
+
+@pytest.mark.parametrize("target", ["peft", "transformers", "vllm", "llama.cpp", "ollama"])
+def test_what_is_proposed_for_a_target_can_be_served_there(generator, servable_llama, ready, target):
+    """No strategy is missing of which the unconstrained search finds something servable."""
+    names = [name for name in strategy_names() if name not in DEFAULT_STRATEGIES]
+    wanted = {"strategies": [*DEFAULT_STRATEGIES, *names], "base": servable_llama}
+    facts = read_base_facts(resolve_base(servable_llama, ready), "summarization")
+    proposals = generator().generate("summarization", 40, target=target, **wanted)
+    assert all(plan(proposal.architecture, facts, target).is_possible for proposal in proposals)
+    unconstrained = generator().generate("summarization", 40, **wanted)
+    possible = [proposal for proposal in unconstrained if plan(proposal.architecture, facts, target).is_possible]
+    assert {proposal.strategy for proposal in possible} <= {proposal.strategy for proposal in proposals}
+    if possible == unconstrained:
+        assert proposals == unconstrained
+
+
+def test_virtual_tokens_leave_their_turns_to_others_where_no_server_takes_them(generator):
+    proposals = generator(family="llama").generate("summarization", 6, ["LoRA", "PrefixTuning"], target="llama.cpp")
+    assert {proposal.strategy for proposal in proposals} == {"LoRA"}
+
+
+def test_target_that_can_serve_nothing_is_refused_with_the_first_reason(generator, ready):
+    with pytest.raises(InvalidValueError, match="vllm can serve none of LoRA, Adapter, MoE") as caught:
+        generator().generate("classification", 3, target="vllm")
+    assert caught.value.cause == "LoRA: vllm answers with text, and this model classifies"
+    assert caught.value.hint
+    assert ProposalStore(ready).ids() == []
+
+
+def test_unknown_target_is_refused_with_a_hint(generator):
+    with pytest.raises(UnknownNameError, match="unknown target 'vlm'") as caught:
+        generator().generate("classification", 3, target="vlm")
+    assert "vllm" in (caught.value.hint or "")
+
+
+def test_target_does_not_change_what_a_proposal_is(generator):
+    """A proposal's id and content are those it would have without the constraint."""
+    plain = {proposal.id: proposal for proposal in generator(family="llama").generate("summarization", 9)}
+    bound = generator(family="llama").generate("summarization", 9, target="peft")
+    common = [proposal for proposal in bound if proposal.id in plain]
+    assert common
+    assert all(plain[proposal.id] == proposal for proposal in common)
 
 
 @hypothesis_settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

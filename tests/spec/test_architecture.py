@@ -3,7 +3,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from legion.foundation.errors import InvalidValueError, UnknownNameError
-from legion.neuro_architecture.spec.architecture import parse_architecture, semantic_hash
+from legion.neuro_architecture.spec.architecture import (
+    DEFAULT_STRATEGIES,
+    PEFT_SIZES,
+    parse_architecture,
+    semantic_hash,
+    strategy_names,
+)
 
 _CONFIGS = st.one_of(
     st.fixed_dictionaries(
@@ -15,6 +21,24 @@ _CONFIGS = st.one_of(
         optional={"bottleneck_size": st.integers(1, 128), "placement": st.sampled_from(["par", "seq"])},
     ),
     st.fixed_dictionaries({"strategy": st.just("MoE")}, optional={"num_experts": st.integers(2, 8)}),
+    st.fixed_dictionaries(
+        {"strategy": st.just("LoRA")},
+        optional={
+            "use_rslora": st.booleans(),
+            "use_dora": st.booleans(),
+            "rank_pattern": st.dictionaries(st.sampled_from(["a", "b"]), st.integers(1, 4)),
+            "alpha_pattern": st.dictionaries(st.sampled_from(["a", "b"]), st.floats(0.5, 4)),
+        },
+    ),
+    st.fixed_dictionaries(
+        {"strategy": st.sampled_from(["SplitLayer", "SparseRouting"])},
+        optional={"num_experts": st.integers(3, 16), "rank": st.integers(1, 9), "split": st.just("contiguous")},
+    ),
+    st.fixed_dictionaries({"strategy": st.sampled_from(sorted(PEFT_SIZES))}, optional={"layers": st.just([1])}),
+    st.fixed_dictionaries(
+        {"strategy": st.sampled_from(["PrefixTuning", "PromptTuning"])},
+        optional={"num_virtual_tokens": st.integers(1, 64)},
+    ),
 )
 
 
@@ -69,8 +93,63 @@ def test_all_mistakes_are_listed_at_once():
         {"strategy": "LoRA", "target_modules": []},
         {"strategy": "LoRA", "alpha": float("nan")},
         {"strategy": "Adapter", "placement": "both"},
+        {"strategy": "LoRA", "rank_pattern": {"q_proj": 0}},
+        {"strategy": "LoRA", "alpha_pattern": {"q_proj": -1.0}},
+        {"strategy": "MoE", "routing": "random"},
+        {"strategy": "MoE", "num_experts": 17},
+        {"strategy": "SplitLayer", "num_experts": 4, "top_k": 2},
+        {"strategy": "SparseRouting", "num_experts": 4, "top_k": 4},
+        {"strategy": "SplitLayer", "num_experts": "many"},
+        {"strategy": "IA3", "rank": 4},
+        {"strategy": "LoHa", "block_size": 4},
+        {"strategy": "OFT", "block_size": 0},
+        {"strategy": "PrefixTuning", "num_virtual_tokens": 0},
+        {"strategy": "PromptTuning", "layers": [0]},
     ],
 )
 def test_impossible_architectures_are_refused(config):
     with pytest.raises(InvalidValueError):
         parse_architecture(config)
+
+
+@pytest.mark.parametrize("strategy", strategy_names())
+def test_every_strategy_is_an_architecture_by_its_name_alone(strategy):
+    architecture = parse_architecture({"strategy": strategy})
+    assert architecture.strategy == strategy
+    assert parse_architecture(architecture.to_dict()) == architecture
+
+
+def test_defaults_are_the_first_releases_strategies():
+    assert DEFAULT_STRATEGIES == ("LoRA", "Adapter", "MoE")
+    assert set(DEFAULT_STRATEGIES) < set(strategy_names())
+    assert set(PEFT_SIZES) < set(strategy_names())
+
+
+@pytest.mark.parametrize("strategy", sorted(PEFT_SIZES))
+def test_each_method_takes_the_one_size_that_is_its_own(strategy):
+    own = PEFT_SIZES[strategy]
+    architecture = parse_architecture({"strategy": strategy})
+    sizes = {name: getattr(architecture, name) for name in ("rank", "block_size", "num_frequencies")}
+    assert {name for name, size in sizes.items() if size is not None} == ({own} if own else set())
+    assert architecture.size == (sizes[own] if own else None)
+
+
+def test_unsaid_top_k_is_all_of_a_split_layer_and_half_of_a_sparse_one():
+    for strategy, top_k in (("SplitLayer", 6), ("SparseRouting", 3)):
+        unsaid = parse_architecture({"strategy": strategy, "num_experts": 6})
+        said = parse_architecture({"strategy": strategy, "num_experts": 6, "top_k": top_k})
+        assert unsaid == said
+        assert unsaid.experts_per_token == top_k
+
+
+def test_fields_that_came_later_change_a_hash_only_where_they_are_used():
+    plain = semantic_hash(parse_architecture({"strategy": "LoRA"}))
+    for field, value in {
+        "use_rslora": True,
+        "use_dora": True,
+        "rank_pattern": {"q": 2},
+        "alpha_pattern": {"q": 2.0},
+    }.items():
+        assert semantic_hash(parse_architecture({"strategy": "LoRA", field: value})) != plain
+    unused = {"use_rslora": False, "use_dora": False, "rank_pattern": {}, "alpha_pattern": {}}
+    assert semantic_hash(parse_architecture({"strategy": "LoRA"} | unused)) == plain
