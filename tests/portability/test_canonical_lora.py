@@ -11,7 +11,16 @@ import warnings
 
 import pytest
 import torch
-from peft import IA3Config, LoraConfig, OFTConfig, PeftModel, PrefixTuningConfig, get_peft_model, save_as_lora
+from peft import (
+    IA3Config,
+    LoraConfig,
+    OFTConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    VeraConfig,
+    get_peft_model,
+    save_as_lora,
+)
 from peft.tuners.lora import LoraLayer
 from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file
@@ -71,9 +80,16 @@ def adapt(bases):
     """`adapt(family, config)`: a copy of a base with an adapter whose every weight was stirred."""
 
     def make(family: str, config, *, seed: int = 1, std: float = 0.1):
-        return _stir(get_peft_model(copy.deepcopy(bases[family]), config), seed=seed, std=std).eval()
+        return _adapted(copy.deepcopy(bases[family]), config, seed=seed, std=std).eval()
 
     return make
+
+
+def _adapted(base, config, *, seed: int, std: float):
+    """The base with an adapter that is the same in every run, whatever was drawn before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _stir(get_peft_model(base, config), seed=seed, std=std)
 
 
 def _stir(model, *, seed: int, std: float):
@@ -174,7 +190,7 @@ def test_three_readers_agree_on_500_random_configurations(bases, tmp_path, monke
     trapped = 0
     for index in range(NUM_CONFIGURATIONS):
         family, config = _draw_config(draw)
-        model = _stir(get_peft_model(bases[family], config), seed=index, std=0.3)
+        model = _adapted(bases[family], config, seed=index, std=0.3)
         trained = _peft_deltas(model)
         folder = tmp_path / "canonical"
         adapter = canonical_lora(model)
@@ -270,6 +286,8 @@ def test_same_adapter_is_written_byte_for_byte(adapt, tmp_path):
     adapter = canonical_lora(adapt("llama", LoraConfig(r=2, target_modules=list(LLAMA_NAMES))))
     for name in ("a", "b"):
         write_canonical_lora(adapter, tmp_path / name)
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(LLAMA_NAMES)
     for path in sorted((tmp_path / "a").iterdir()):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
@@ -319,12 +337,28 @@ def test_decomposition_states_the_error_of_every_layer(adapt):
     assert 0.0 < adapter.residual.relative < 1.0
 
 
-def test_low_rank_method_is_exact_at_its_true_rank(adapt):
-    from peft import VeraConfig
-
-    adapter = canonical_lora(adapt("llama", VeraConfig(r=5, target_modules=["q_proj"]), std=0.3))
+@pytest.mark.parametrize("std", [0.3, 1e-4])
+def test_low_rank_method_is_exact_at_its_true_rank(adapt, std):
+    """However small the change is beside the base: the base's rounding is no part of it."""
+    config = VeraConfig(r=5, d_initial=0.0, target_modules=["q_proj"])
+    adapter = canonical_lora(adapt("llama", config, std=std))
     assert adapter.rank == 5
     assert adapter.residual.relative < 1e-6
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_dense_change_is_given_as_out_in(adapt, bases, family):
+    name = "c_fc" if family == "gpt2" else "down_proj"
+    model = adapt(family, LoraConfig(r=4, use_dora=True, target_modules=[name], fan_in_fan_out=family == "gpt2"))
+    deltas = weight_deltas(model)
+    merged = copy.deepcopy(bases[family])
+    with torch.no_grad():
+        for path, delta in deltas.items():
+            assert delta.is_transposed == (family == "gpt2")
+            assert delta.dense().shape == ((64, 16) if family == "gpt2" else (16, 24))
+            merged.get_submodule(path).weight.add_(delta.as_stored())
+    assert (_logits(model) - _logits(bases[family])).abs().max() > 1e-3
+    assert (_logits(merged) - _logits(model)).abs().max() < 1e-5
 
 
 def test_orthogonal_method_is_cut_to_the_servers_rank(adapt):
@@ -338,7 +372,7 @@ def test_orthogonal_method_is_cut_to_the_servers_rank(adapt):
 def test_altering_init_is_taken_against_the_original_base(bases, tmp_path, init):
     original = bases["llama"]
     config = LoraConfig(r=3, lora_alpha=6, init_lora_weights=init, target_modules=["q_proj", "down_proj"])
-    model = _stir(get_peft_model(copy.deepcopy(original), config), seed=4, std=0.2).eval()
+    model = _adapted(copy.deepcopy(original), config, seed=4, std=0.2).eval()
     with pytest.raises(AdapterError, match="changed the base"):
         canonical_lora(model)
     adapter = canonical_lora(model, original=original)
