@@ -33,7 +33,7 @@ class LoopConfig:
         task: Task name.
         data: Data folder.
         num_proposals: Candidates to propose.
-        strategies: Families to propose from, or None for all.
+        strategies: Families to propose from, or None for LoRA, Adapter and MoE.
         proxy_steps: Steps every candidate gets.
         num_finalists: Candidates with the lowest validation loss, which are trained on.
         final_steps: Steps a finalist gets in all; None plans them from what is left of the budget.
