@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.portability.conftest import KINDS, trained_form
 
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.data.base_models import resolve_base
@@ -13,7 +14,6 @@ from legion.neuro_architecture.portability.engines.contract import Served
 from legion.neuro_architecture.portability.engines.transformers_engine import TransformersEngine
 from legion.neuro_architecture.portability.fold import fold
 from legion.neuro_architecture.portability.matrix import FAMILIES, family_facts, variants
-from tests.portability.conftest import KINDS, trained_form
 
 TOLERANCE = 1e-5
 
@@ -27,30 +27,21 @@ def _cases():
                 yield pytest.param(family, architecture.to_dict(), planned.form, id=f"{family}-{label}")
 
 
+PLAIN = {"strategy": "Adapter", "bottleneck_size": 5, "non_linearity": "silu"}
+MIXTURE = {"strategy": "MoE", "bottleneck_size": 5, "is_gated": True, "non_linearity": "silu"}
+PATTERNS = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3.0}}
 SUBSETS = [
     ("llama", {"strategy": "LoRA", "rank": 4, "layers": [0, 2], "target_modules": ["q_proj", "down_proj"]}, "merged"),
-    ("llama", {"strategy": "LoRA", "rank": 4, "rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3.0}}, "merged"),
-    ("llama", {"strategy": "Adapter", "bottleneck_size": 5, "non_linearity": "silu", "layers": [1]}, "wider-ffn"),
-    (
-        "llama",
-        {"strategy": "Adapter", "bottleneck_size": 5, "non_linearity": "silu", "placement": "seq_layer", "layers": [0, 2]},
-        "extra-layers",
-    ),
-    (
-        "llama",
-        {"strategy": "MoE", "num_experts": 3, "bottleneck_size": 5, "is_gated": True, "non_linearity": "silu", "layers": [1]},
-        "qwen2-moe",
-    ),
-    (
-        "llama",
-        {"strategy": "MoE", "num_experts": 16, "top_k": 1, "bottleneck_size": 4, "is_gated": True, "non_linearity": "silu"},
-        "qwen2-moe",
-    ),
+    ("llama", {"strategy": "LoRA", "rank": 4, **PATTERNS}, "merged"),
+    ("llama", {**PLAIN, "layers": [1]}, "wider-ffn"),
+    ("llama", {**PLAIN, "placement": "seq_layer", "layers": [0, 2]}, "extra-layers"),
+    ("llama", {**MIXTURE, "num_experts": 3, "layers": [1]}, "qwen2-moe"),
+    ("llama", {**MIXTURE, "num_experts": 16, "top_k": 1}, "qwen2-moe"),
     ("llama", {"strategy": "SplitLayer", "num_experts": 8, "rank": 2, "split": "contiguous", "layers": [2]}, "mixtral"),
     ("llama", {"strategy": "SparseRouting", "num_experts": 8, "top_k": 3, "rank": 2}, "mixtral"),
     ("gpt2", {"strategy": "Adapter", "bottleneck_size": 5, "placement": "seq_layer", "layers": [2]}, "extra-layers"),
     ("bert", {"strategy": "Adapter", "bottleneck_size": 5, "layers": [0]}, "wider-ffn"),
-]  # fmt: skip
+]
 
 
 def _fold_and_compare(base, config, form, tmp_path, *, kind, std=0.1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,11 +12,16 @@ from legion.foundation.settings import Settings
 
 if TYPE_CHECKING:
     from legion.neuro_architecture.portability.export import Exported
+    from legion.neuro_architecture.portability.values import Form
 
 __all__ = ["command"]
 
 _TARGETS = ("vllm", "llama.cpp", "ollama", "hf", "peft")
-_FORMS = ("canonical-lora", "merged", "peft-adapter")
+_FORMS: Final[dict[str, Form]] = {
+    "canonical-lora": "canonical-lora",
+    "merged": "merged",
+    "peft-adapter": "peft-adapter",
+}
 
 
 @click.command("export")
@@ -25,7 +30,9 @@ _FORMS = ("canonical-lora", "merged", "peft-adapter")
 @click.option("-o", "--output", "out", type=click.Path(path_type=Path), default=None, help="The new folder.")
 @click.option("--base", default=None, help="The base model, where it is kept under another name than the record's.")
 @click.option("--name", "alias", default=None, help="What the server calls it.")
-@click.option("--form", type=click.Choice(_FORMS), default=None, help="Insist on a form of a weight-changing adapter.")
+@click.option(
+    "--form", type=click.Choice(list(_FORMS)), default=None, help="Insist on a form of a weight-changing adapter."
+)
 @click.option(
     "--max-lora-rank", type=int, default=512, show_default=True, help="The largest rank that the server takes."
 )
@@ -54,10 +61,10 @@ def command(
 
     settings = Settings.load()
     source = find_source(snapshot, settings, base=base, alias=alias)
-    wanted = check_target(target)
+    wanted, insisted = check_target(target), None if form is None else _FORMS[form]
     if dry_run:
         planned = plan_folder(
-            source.folder, source.base, wanted, kind=source.kind, form=form, max_lora_rank=max_lora_rank
+            source.folder, source.base, wanted, kind=source.kind, form=insisted, max_lora_rank=max_lora_rank
         )
         emit(output_format, planned.to_dict(), lambda: f"{planned.verdict}: {planned.form or planned.reason}")
         if not planned.is_possible:
@@ -74,7 +81,7 @@ def command(
         kind=source.kind,
         origin=source.origin,
         labels=source.labels,
-        form=form,
+        form=insisted,
         max_lora_rank=max_lora_rank,
         progress=TerminalProgress(),
     )

@@ -66,15 +66,22 @@ class BaseFacts:
         rope = self.config.get("rope_parameters") or self.config.get("rope_scaling") or {}
         return rope.get("rope_type", "default") if isinstance(rope, dict) else None
 
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return int(self.config.get("head_dim") or self.anatomy.hidden_size // self.anatomy.num_attention_heads)
+
     def obstacles_to_mixture(self) -> list[str]:
         """What of this base the stock mixture architectures (Qwen2-MoE, Mixtral) have no place for."""
         if not self.is_llama_like:
             return [f"no stock mixture has the blocks of {self.anatomy.model_type}"]
         config = self.config
         obstacles = [f"{name} is set" for name in ("attention_bias", "mlp_bias", "sliding_window") if config.get(name)]
-        head_dim, heads = config.get("head_dim"), self.anatomy.num_attention_heads
-        if head_dim and head_dim * heads != self.anatomy.hidden_size:
-            obstacles.append(f"its {heads} heads of {head_dim} do not make its width of {self.anatomy.hidden_size}")
+        heads = self.anatomy.num_attention_heads
+        if self.head_size * heads != self.anatomy.hidden_size:
+            obstacles.append(
+                f"its {heads} heads of {self.head_size} do not make its width of {self.anatomy.hidden_size}"
+            )
         if self.rope_type not in _PLAIN_ROPES:
             obstacles.append(f"its rotary positions are scaled ({self.rope_type})")
         return obstacles

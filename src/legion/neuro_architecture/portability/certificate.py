@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 # Largest difference that still counts as the same: of logits in fp32 where an engine gives them all, else of logprobs.
-# Of logits it is relative to the largest one (at least 1): where logits reach 28, as SmolLM2's do, fp32 arithmetic itself
-# is 3e-5 to 5e-5 away from fp64.
+# Of logits it is relative to the largest one (at least 1): where logits reach 28, as SmolLM2's do, fp32 arithmetic
+# itself is 3e-5 to 5e-5 away from fp64.
 TOLERANCES: Final[dict[Target, float]] = {
     "peft": 1e-5,
     "transformers": 1e-5,

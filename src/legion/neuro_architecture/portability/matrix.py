@@ -86,16 +86,16 @@ def family_facts(family: str) -> BaseFacts:
             case "llama":
                 model: Any = transformers.LlamaForCausalLM(
                     transformers.LlamaConfig(
-                        **shared, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
+                        **shared, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4
                     )
                 )
             case "gpt2":
-                config = transformers.GPT2Config(**shared, n_embd=64, n_layer=2, n_head=4)
+                config = transformers.GPT2Config(**shared, n_embd=128, n_layer=2, n_head=4)
                 model = transformers.GPT2LMHeadModel(config)
             case _:
                 model = transformers.BertForSequenceClassification(
                     transformers.BertConfig(
-                        **shared, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
+                        **shared, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4
                     )
                 )
     return BaseFacts(

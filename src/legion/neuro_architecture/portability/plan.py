@@ -26,6 +26,8 @@ __all__ = ["LARGEST_VLLM_RANK", "check_target", "plan"]
 
 LARGEST_VLLM_RANK: Final = 512  # the largest --max-lora-rank that vLLM takes
 _TEXT_TARGETS: Final = frozenset({"vllm", "llama.cpp", "ollama"})
+# Widths of an attention head that vLLM's CPU back end takes; its GPU back ends take these and others.
+_VLLM_HEAD_SIZES: Final = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
 # llama.cpp's CPU back end reads tanh-GELU off a table of half-precision numbers (GGML_GELU_FP16 in its source): GPT-2's
 # log-probabilities differ by 2e-4 to 7e-4 on small models, with any adapter and with none.
 _GELU_TABLE_TARGETS: Final = frozenset({"llama.cpp", "ollama"})
@@ -122,6 +124,9 @@ class _Stage:
             )
         if self.target in _TEXT_TARGETS and not self.base.is_served_by_engines:
             return self.impossible(f"{model_type} models are not proven in {self.target}", "use --to hf")
+        if self.target == "vllm" and self.base.head_size not in _VLLM_HEAD_SIZES:
+            sizes = ", ".join(map(str, _VLLM_HEAD_SIZES))
+            return self.impossible(f"vLLM takes attention heads of {sizes}, not of {self.base.head_size}")
         return None
 
 

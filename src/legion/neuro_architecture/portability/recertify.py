@@ -38,6 +38,7 @@ def recertify(
         AdapterError: the base at hand is not the one that the adapter was trained on.
         EngineError: the engine is not installed, or died.
     """
+    folder = folder.resolve()
     record = read_artefact(folder)
     reference = Reference.parse(read_json(folder / REFERENCE_NAME), what=REFERENCE_NAME)
     chosen = engine_for(record.target, settings) if engine is None else engine

@@ -2,7 +2,7 @@
 
 Mixtral computes sum over the top_k of p_e / (sum of the top_k largest p) * expert_e(x). The trained form scales the
 units of expert e by top_k times that weight, so each expert's `down` carries the factor top_k. The low-rank correction
-is merged before the cut. A block that is not cut is cut all the same, with a silent router, which is exact where no
+is merged before the cut. Experts get silent units up to a multiple of `BLOCK`. A block that is not cut is cut all the same, with a silent router, which is exact where no
 expert is left out.
 """
 
@@ -17,7 +17,7 @@ from legion.neuro_architecture.adapters.split import SplitExperts
 from legion.neuro_architecture.anatomy import LayerAnatomy
 from legion.neuro_architecture.portability.checkpoint import StockCheckpoint
 from legion.neuro_architecture.portability.folds.stock_configs import carried_over, task_class
-from legion.neuro_architecture.portability.folds.units import ffn_names
+from legion.neuro_architecture.portability.folds.units import ffn_names, padding_to_block, widen_columns, widen_rows
 from legion.neuro_architecture.portability.trained import TrainedForm
 from legion.neuro_architecture.spec.architecture import SplitArchitecture
 
@@ -65,17 +65,20 @@ def _cut(
     tensors[f"{prefix}.gate.weight"] = router
     for expert in range(num_experts):
         units = (assignment == expert).nonzero().flatten()
-        tensors[f"{prefix}.experts.{expert}.w1.weight"] = gate[units]
-        tensors[f"{prefix}.experts.{expert}.w3.weight"] = up[units]
-        tensors[f"{prefix}.experts.{expert}.w2.weight"] = architecture.experts_per_token * down[:, units]
+        extra = padding_to_block(len(units))
+        tensors[f"{prefix}.experts.{expert}.w1.weight"] = widen_rows(gate[units], extra)
+        tensors[f"{prefix}.experts.{expert}.w3.weight"] = widen_rows(up[units], extra)
+        kept = architecture.experts_per_token * down[:, units]
+        tensors[f"{prefix}.experts.{expert}.w2.weight"] = widen_columns(kept, extra)
 
 
 def _config(trained: TrainedForm, architecture: SplitArchitecture) -> Any:
     from transformers import MixtralConfig
 
+    width = trained.facts.anatomy.intermediate_size // architecture.num_experts
     return MixtralConfig(
         **carried_over(trained),
-        intermediate_size=trained.facts.anatomy.intermediate_size // architecture.num_experts,
+        intermediate_size=width + padding_to_block(width),
         num_local_experts=architecture.num_experts,
         num_experts_per_tok=architecture.experts_per_token,
         sliding_window=None,
