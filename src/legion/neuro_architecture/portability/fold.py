@@ -25,6 +25,7 @@ from legion.neuro_architecture.portability.lora_folder import write_canonical_lo
 from legion.neuro_architecture.portability.plan import LARGEST_VLLM_RANK
 from legion.neuro_architecture.portability.trained import TrainedForm
 from legion.neuro_architecture.portability.values import Form, PortabilityPlan
+from legion.neuro_architecture.spec.architecture import AnyArchitecture, LoRAArchitecture
 
 __all__ = ["fold"]
 
@@ -35,6 +36,7 @@ _CHECKPOINTS: Final[dict[Form, Callable[[TrainedForm], StockCheckpoint]]] = {
     "qwen2-moe": fold_qwen2_moe,
     "mixtral": fold_mixtral,
 }
+_USUAL_RANK: Final = 16
 _GGUF_TARGETS: Final = frozenset({"llama.cpp", "ollama"})
 
 
@@ -71,13 +73,22 @@ def fold(
             for name in (CONFIG_NAME, WEIGHTS_NAME):
                 shutil.copyfile(adapter_folder / name, folder / name)
         case "canonical-lora":
-            canonical = canonical_lora(trained.model, max_rank=max_lora_rank, base=trained.base)
+            rank = _rank_of_bounded(planned, trained.architecture, max_lora_rank)
+            canonical = canonical_lora(trained.model, max_rank=max_lora_rank, rank=rank, base=trained.base)
             write_canonical_lora(canonical, folder)
             errors = {path: residual.relative for path, residual in canonical.residuals.items()}
         case form:
             _write_checkpoint(_CHECKPOINTS[form](trained), trained, planned, folder)
     refuse_code(folder)
     return errors
+
+
+def _rank_of_bounded(planned: PortabilityPlan, architecture: AnyArchitecture, max_lora_rank: int) -> int | None:
+    """The rank that a change is cut to which is of none: a LoRA's own, else a usual one; None keeps what there is."""
+    if planned.verdict == "exact":
+        return None
+    own = architecture.rank if isinstance(architecture, LoRAArchitecture) else _USUAL_RANK
+    return min(own, max_lora_rank)
 
 
 def _write_checkpoint(

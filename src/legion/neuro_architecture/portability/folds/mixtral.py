@@ -2,8 +2,8 @@
 
 Mixtral computes sum over the top_k of p_e / (sum of the top_k largest p) * expert_e(x). The trained form scales the
 units of expert e by top_k times that weight, so each expert's `down` carries the factor top_k. The low-rank correction
-is merged before the cut. Experts get silent units up to a multiple of `BLOCK`. A block that is not cut is cut all the same, with a silent router, which is exact where no
-expert is left out.
+is merged before the cut. Experts get silent units up to a multiple of `BLOCK`. A block that is not cut is cut all the
+same, with a silent router, which is exact where no expert is left out.
 """
 
 from __future__ import annotations
