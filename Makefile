@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup assets quickstart test parity lint format acceptance benchmarks clean help
+.PHONY: setup assets quickstart test parity lint format acceptance benchmarks strategies clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -55,6 +55,10 @@ acceptance: assets ## the heavy run: summarization end to end with smollm2-135m,
 
 benchmarks: assets ## measured figures into benchmarks/results/
 	@$(BIN)/python benchmarks/cost_model.py
+
+strategies: assets ## train every strategy briefly, about 15 minutes; fills the table of docs/strategies/index.md
+	@$(BIN)/python benchmarks/strategies.py
+	@$(BIN)/python benchmarks/adamix.py
 
 clean: ## remove what the targets made, not the cache of assets
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

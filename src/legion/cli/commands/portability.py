@@ -19,8 +19,9 @@ __all__ = ["command"]
 @click.command("portability")
 @click.option("--base", default=None, help="Base model; by default one of each proven family (llama, gpt2, bert).")
 @click.option("--reasons", is_flag=True, help="Say why what is impossible is so.")
+@click.option("--markdown", is_flag=True, help="Print Markdown with the reasons: the matrix of docs/portability.md.")
 @format_option
-def command(base: str | None, reasons: bool, output_format: str) -> None:
+def command(base: str | None, reasons: bool, markdown: bool, output_format: str) -> None:
     """Print the matrix of strategies and targets: the stock form where it is exact, a dash where it is impossible."""
     from legion.neuro_architecture.portability.matrix import FAMILIES, family_facts, portability_matrix
 
@@ -39,7 +40,11 @@ def command(base: str | None, reasons: bool, output_format: str) -> None:
             for row in rows
             for plan in row.plans.values()
         ],
-        lambda: "\n\n".join(_text(facts, rows, reasons=reasons) for facts, rows in matrices),
+        lambda: (
+            _markdown(matrices)
+            if markdown
+            else "\n\n".join(_text(facts, rows, reasons=reasons) for facts, rows in matrices)
+        ),
         [
             f"{facts.name} {row.label} {target}"
             for facts, rows in matrices
@@ -57,6 +62,12 @@ def _facts_of(base: str) -> BaseFacts:
 
     model = resolve_base(base, Settings.load())
     return read_base_facts(model, natural_kind(model))
+
+
+def _markdown(matrices: list[tuple[BaseFacts, list[MatrixRow]]]) -> str:
+    from legion.neuro_architecture.portability.matrix import render_matrix
+
+    return "\n".join(render_matrix(facts, rows) for facts, rows in matrices).rstrip("\n")
 
 
 def _text(facts: BaseFacts, rows: list[MatrixRow], *, reasons: bool) -> str:

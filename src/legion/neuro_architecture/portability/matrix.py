@@ -109,17 +109,44 @@ def family_facts(family: str) -> BaseFacts:
 def render_matrix(facts: BaseFacts, rows: Sequence[MatrixRow]) -> str:
     """The matrix as a Markdown table, with every reason why something is impossible below it."""
     lines = [f"| on {facts.anatomy.model_type} | {' | '.join(TARGETS)} |", "|---" * (len(TARGETS) + 1) + "|"]
-    reasons: dict[str, list[str]] = {}
+    lines += [f"| {row.label} | {' | '.join(_cell(row.plans[target]) for target in TARGETS)} |" for row in rows]
+    return "\n".join([*lines, "", *_notes(rows)]) + "\n"
+
+
+def _notes(rows: Sequence[MatrixRow]) -> list[str]:
+    """Each reason once, with the variants and targets it stands for; `all but` where that is shorter."""
+    where: dict[str, dict[str, list[Target]]] = {}
     for row in rows:
-        cells = []
-        for target in TARGETS:
-            planned = row.plans[target]
-            cells.append(_cell(planned))
+        for target, planned in row.plans.items():
             if not planned.is_possible:
-                reasons.setdefault(planned.reason, []).append(f"{row.label} at {target}")
-        lines.append(f"| {row.label} | {' | '.join(cells)} |")
-    notes = [f"- {', '.join(where)}: {reason}." for reason, where in reasons.items()]
-    return "\n".join([*lines, "", *notes]) + "\n"
+                where.setdefault(planned.reason, {}).setdefault(row.label, []).append(target)
+    notes = []
+    for reason, targets_of in where.items():
+        groups: dict[tuple[Target, ...], list[str]] = {}
+        for label, targets in targets_of.items():
+            groups.setdefault(tuple(targets), []).append(label)
+        told = [f"{_some(labels, rows)} at {_every(targets)}" for targets, labels in groups.items()]
+        notes.append(f"- {'; '.join(told)}: {reason}.")
+    return notes
+
+
+def _some(labels: Sequence[str], rows: Sequence[MatrixRow]) -> str:
+    others = [row.label for row in rows if row.label not in labels]
+    if len(others) < len(labels):
+        return "all" if not others else f"all but {_listed(others)}"
+    return _listed(labels)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Labels hold commas themselves."""
+    return " / ".join(labels)
+
+
+def _every(targets: Sequence[Target]) -> str:
+    missing = [target for target in TARGETS if target not in targets]
+    if not missing:
+        return "every target"
+    return f"all but {missing[0]}" if len(missing) == 1 else ", ".join(targets)
 
 
 def _cell(planned: PortabilityPlan) -> str:
