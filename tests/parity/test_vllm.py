@@ -5,70 +5,30 @@ from __future__ import annotations
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.parity.cases import HIDDEN_SIZE, cases
 from tests.portability.conftest import trained_form
 
 from legion.foundation.errors import EngineError
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.data.base_models import resolve_base
-from legion.neuro_architecture.portability import plan
+from legion.neuro_architecture.portability import Form, Target, plan
 from legion.neuro_architecture.portability.certificate import compare
 from legion.neuro_architecture.portability.certify import ask_trained
 from legion.neuro_architecture.portability.engines.contract import Question, Served
-from legion.neuro_architecture.portability.engines.transformers_engine import TransformersEngine
 from legion.neuro_architecture.portability.fold import fold
 from legion.testing import tiny_model
 
-# One process of vLLM serves all artefacts of this file, some twenty of them at five to ten seconds each.
+# One process of vLLM serves all artefacts of this file, some sixty of them at a few seconds each.
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(1800)]
 
 TOLERANCE = 1e-4
-HIDDEN_SIZE = 128  # four heads of 32, the narrowest that vLLM's attention on a processor takes
-GATED = {"is_gated": True, "non_linearity": "silu"}
-ADAPTER = {"strategy": "Adapter", "bottleneck_size": 8}
-MIXTURE = {"strategy": "MoE", "bottleneck_size": 8, **GATED}
-CASES = {
-    "lora": ("llama", {"strategy": "LoRA", "rank": 4}, "canonical-lora"),
-    "lora-patterns": (
-        "llama",
-        {
-            "strategy": "LoRA",
-            "rank": 4,
-            "use_rslora": True,
-            "rank_pattern": {"q_proj": 2},
-            "alpha_pattern": {"v_proj": 3.0},
-        },
-        "canonical-lora",
-    ),
-    "lora-layers": (
-        "llama",
-        {"strategy": "LoRA", "rank": 4, "layers": [0, 2], "target_modules": ["q_proj", "down_proj"]},
-        "canonical-lora",
-    ),
-    # Without our folding: vLLM follows PEFT's scaling rules by itself.
-    "peft-folder": (
+# Without our folding: vLLM follows PEFT's scaling rules by itself.
+PLAIN_FOLDER = "llama: a PEFT folder as it is"
+CASES = cases("vllm") | {
+    PLAIN_FOLDER: (
         "llama",
         {"strategy": "LoRA", "rank": 4, "use_rslora": True, "rank_pattern": {"q_proj": 2}, "layers": [1]},
-        "peft-adapter",
-    ),
-    "dora": ("llama", {"strategy": "LoRA", "rank": 4, "use_dora": True}, "merged"),
-    "gated": ("llama", {**ADAPTER, **GATED}, "wider-ffn"),
-    "plain": ("llama", {**ADAPTER, "non_linearity": "silu"}, "wider-ffn"),
-    "odd-width": ("llama", {**ADAPTER, **GATED, "bottleneck_size": 5}, "wider-ffn"),
-    "seq_layer": ("llama", {**ADAPTER, **GATED, "placement": "seq_layer"}, "extra-layers"),
-    "gpt2": ("gpt2", ADAPTER, "wider-ffn"),
-    "averaged": ("llama", {**MIXTURE, "routing": "random", "top_k": 1}, "wider-ffn"),
-    "split": ("llama", {"strategy": "SplitLayer", "rank": 2}, "mixtral"),
-    "sparse": ("llama", {"strategy": "SparseRouting", "rank": 2, "num_experts": 8, "top_k": 3}, "mixtral"),
-    "mixture-odd-width": ("llama", {**MIXTURE, "num_experts": 3, "bottleneck_size": 5}, "qwen2-moe"),
-    **{
-        f"mixture-{experts}-{top_k}": (
-            "llama",
-            {**MIXTURE, "num_experts": experts, "top_k": top_k},
-            "qwen2-moe",
-        )
-        for experts in (2, 4, 8)
-        for top_k in (1, 2)
-    },
+    )
 }
 
 
@@ -87,11 +47,12 @@ def answered(vllm, bases, tmp_path_factory):
     """For each case: the form it took, what was expected, what vLLM said, and the adapter's own effect."""
     root = tmp_path_factory.mktemp("artefacts")
     jobs, expected = [], {}
-    for name, (family, config, form) in CASES.items():
+    for name, (family, config) in CASES.items():
         base = bases[family]
         trained = trained_form(base, config, root / name / "adapter", kind="summarization")
-        is_plain = form == "peft-adapter"
-        planned = plan(trained.architecture, trained.facts, "peft" if is_plain else "vllm", form=form)
+        target: Target = "peft" if name == PLAIN_FOLDER else "vllm"
+        form: Form | None = "peft-adapter" if name == PLAIN_FOLDER else None
+        planned = plan(trained.architecture, trained.facts, target, form=form)
         answers = ask_trained(trained, base.tokenizer(), max_tokens=base.max_tokens)
         out = root / name / "out"
         out.mkdir()
@@ -111,7 +72,7 @@ def _served(form, base, out) -> Served:
 @pytest.mark.parametrize("name", CASES)
 def test_vllm_computes_what_was_trained(answered, name):
     planned, answers, replies = answered[name]
-    assert (planned.form, planned.verdict) == (CASES[name][2], "exact")
+    assert planned.verdict == "exact"
     comparison = compare(answers.replies, replies)
     assert comparison.quantity == "logprobs"
     assert comparison.is_same(TOLERANCE)
@@ -136,30 +97,3 @@ def test_adapter_without_effect_is_an_error(vllm, bases, tmp_path):
     save_file(tensors, weights)
     with pytest.raises(EngineError, match="has no effect"):
         vllm.ask([(Served(model=bases["llama"].folder, adapter=tmp_path / "adapter"), [Question(token_ids=(5, 9))])])
-
-
-@pytest.mark.assets
-def test_the_embedded_model_gives_the_same_greedy_tokens(vllm, embedded_home, tmp_path):
-    base = resolve_base("smollm2-135m", embedded_home)
-    configs = {
-        "lora": {"strategy": "LoRA", "rank": 8},
-        "mixture": {**MIXTURE, "num_experts": 4, "bottleneck_size": 16},
-    }
-    jobs, expected = [], []
-    for name, config in configs.items():
-        trained = trained_form(base, config, tmp_path / name / "adapter", kind="summarization", std=0.02)
-        planned = plan(trained.architecture, trained.facts, "vllm")
-        (tmp_path / name / "out").mkdir()
-        fold(trained, planned, tmp_path / name / "out", adapter_folder=tmp_path / name / "adapter")
-        ids = base.tokenizer().encode("The committee met on Tuesday and decided, after a long debate, that")
-        questions = [Question(token_ids=tuple(ids), num_tokens=12)]
-        out = tmp_path / name / "out"
-        jobs.append((_served(planned.form, base, out), questions))
-        expected.append(trained.ask(questions))
-    for wanted, found, (served, questions) in zip(expected, vllm.ask(jobs), jobs, strict=True):
-        comparison = compare(wanted, found)
-        assert comparison.largest_difference <= TOLERANCE
-        assert found[0].tokens == wanted[0].tokens
-        if served.adapter is None:
-            (stock,) = TransformersEngine().ask([(served, questions)])
-            assert stock[0].tokens == found[0].tokens

@@ -4,16 +4,19 @@ import pytest
 import torch
 from tests.portability.conftest import KINDS, trained_form
 
+from legion.foundation.errors import NotPortableError
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.data.base_models import resolve_base
-from legion.neuro_architecture.portability import plan
+from legion.neuro_architecture.portability import TARGETS, plan
 from legion.neuro_architecture.portability.certificate import compare
 from legion.neuro_architecture.portability.certify import ask_trained
 from legion.neuro_architecture.portability.checkpoint import refuse_code
 from legion.neuro_architecture.portability.engines.contract import Served
+from legion.neuro_architecture.portability.engines.peft_engine import PeftEngine
 from legion.neuro_architecture.portability.engines.transformers_engine import TransformersEngine
 from legion.neuro_architecture.portability.fold import fold
 from legion.neuro_architecture.portability.matrix import FAMILIES, family_facts, variants
+from legion.neuro_architecture.space.validity import find_mistakes
 
 TOLERANCE = 1e-5
 
@@ -64,6 +67,64 @@ def test_what_plan_calls_exact_computes_the_same_in_stock_transformers(tiny_base
     assert comparison.largest_difference <= TOLERANCE
     assert comparison.is_same(TOLERANCE)
     assert effect > 1_000 * TOLERANCE  # there was something to lose
+
+
+IMPOSSIBLE = [
+    pytest.param(family, architecture.to_dict(), target, id=f"{family}-{label}-{target}")
+    for family in FAMILIES
+    for label, architecture in variants(family_facts(family)).items()
+    for target in TARGETS
+    if not plan(architecture, family_facts(family), target).is_possible
+    and not find_mistakes(architecture, family_facts(family).anatomy)
+    and not (family == "bert" and target in {"vllm", "llama.cpp", "ollama"})
+]
+
+
+@pytest.mark.parametrize(("family", "config", "target"), IMPOSSIBLE)
+def test_what_plan_calls_impossible_is_refused_with_its_reason(tiny_bases, tmp_path, family, config, target):
+    trained = trained_form(tiny_bases[family], config, tmp_path / "adapter", kind=KINDS[family])
+    planned = plan(trained.architecture, trained.facts, target)
+    assert not planned.is_possible
+    (tmp_path / "out").mkdir()
+    with pytest.raises(NotPortableError) as caught:
+        fold(trained, planned, tmp_path / "out", adapter_folder=tmp_path / "adapter")
+    assert caught.value.cause == planned.reason
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "config"),
+    [
+        pytest.param(family, architecture.to_dict(), id=f"{family}-{label}")
+        for family in FAMILIES
+        for label, architecture in variants(family_facts(family)).items()
+        if plan(architecture, family_facts(family), "peft").is_possible
+    ],
+)
+def test_what_plan_calls_exact_computes_the_same_in_stock_peft(tiny_bases, tmp_path, family, config):
+    base = tiny_bases[family]
+    trained = trained_form(base, config, tmp_path / "adapter", kind=KINDS[family])
+    planned = plan(trained.architecture, trained.facts, "peft")
+    answers = ask_trained(trained, base.tokenizer(), max_tokens=base.max_tokens)
+    (tmp_path / "out").mkdir()
+    fold(trained, planned, tmp_path / "out", adapter_folder=tmp_path / "adapter")
+    (replies,) = PeftEngine().ask([(Served(model=base.folder, adapter=tmp_path / "out"), answers.questions)])
+    assert compare(answers.replies, replies).is_same(TOLERANCE)
+
+
+def test_a_bounded_fold_states_what_it_loses(tiny_bases, tmp_path):
+    base = tiny_bases["llama"]
+    trained = trained_form(
+        base, {"strategy": "LoRA", "rank": 4, "use_dora": True}, tmp_path / "a", kind="summarization"
+    )
+    planned = plan(trained.architecture, trained.facts, "peft", form="canonical-lora")
+    assert planned.verdict == "bounded"
+    errors = {}
+    for rank in (2, 4):
+        (tmp_path / str(rank)).mkdir()
+        errors[rank] = fold(trained, planned, tmp_path / str(rank), adapter_folder=tmp_path / "a", max_lora_rank=rank)
+        assert len(errors[rank]) == 21  # seven linears in each of three blocks
+    assert all(errors[2][path] > error > 1e-3 for path, error in errors[4].items())
 
 
 def test_a_fold_leaves_the_trained_form_as_it_is(tiny_bases, tmp_path):

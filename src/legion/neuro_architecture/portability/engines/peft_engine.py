@@ -58,22 +58,24 @@ def _serve(served: Served, questions: Sequence[Question]) -> list[Reply]:
 def _load(base_folder: Path, folder: Path) -> tuple[Any, bool]:
     from peft import PeftModel, get_peft_model_state_dict
 
+    from legion.neuro_architecture.adapters.peft_methods import without_compiling
+
     stored = _shapes(folder / _WEIGHTS)
     num_labels, fresh = _head(folder, stored)
     base, is_classifier = load_checkpoint(base_folder, num_labels=num_labels, fresh=fresh)
     try:
-        with warnings.catch_warnings():
+        with without_compiling(), warnings.catch_warnings():
             # Missing and unexpected tensors are compared below, each with its name.
             warnings.filterwarnings("ignore", message="Found missing adapter keys", category=UserWarning)
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
             model = PeftModel.from_pretrained(base, str(folder), local_files_only=True)
     except _REFUSALS as error:
         raise EngineError(f"PEFT refuses {folder}", cause=str(error).strip() or type(error).__name__) from error
-    expected = {
-        name: tuple(tensor.shape)
-        for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()
-    }
-    mistakes = [f"missing tensor {name}" for name in sorted(expected.keys() - stored.keys())]
+    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+    # RandLoRA's random bases are one tensor under many names; the folder holds it once.
+    present = {expected[name].data_ptr() for name in expected.keys() & stored.keys()}
+    lacking = [name for name in sorted(expected.keys() - stored.keys()) if expected[name].data_ptr() not in present]
+    mistakes = [f"missing tensor {name}" for name in lacking]
     mistakes += [f"unexpected tensor {name}" for name in sorted(stored.keys() - expected.keys())]
     if mistakes:
         raise EngineError(f"{folder} does not hold the adapter of its config", cause="\n".join(mistakes[:10]))
