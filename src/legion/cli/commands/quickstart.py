@@ -153,6 +153,7 @@ def _human(settings: Settings, outcome: LoopOutcome, shipped: dict[str, Any], da
         "",
         f"took {duration(data['took_s'])}; report: {data['report']}",
         f'next: legion ask {plan.slot} "your own sentence"; undo: legion patch revert',
+        f"serve it elsewhere: legion export {short(plan.registered[0])} --to hf -o export",
     ]
     return "\n".join(lines)
 

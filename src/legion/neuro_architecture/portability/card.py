@@ -36,16 +36,16 @@ class Origin:
     units: Mapping[str, str] = field(default_factory=dict)
 
 
-def serving_lines(record: ArtefactRecord, folder: Path, *, name: str, rank: int | None) -> list[str]:
+def serving_lines(record: ArtefactRecord, folder: Path, *, base: str, name: str, rank: int | None) -> list[str]:
     """The commands (or lines of Python) that serve the artefact.
 
     Args:
         record: The artefact.
         folder: Where it is.
+        base: Where its base is, for an adapter.
         name: What the server calls it.
-        rank: Of a canonical LoRA.
+        rank: The `--max-lora-rank` that a canonical LoRA needs.
     """
-    base = record.base.name
     auto = "AutoModelForSequenceClassification" if record.kind == "classification" else "AutoModelForCausalLM"
     match record.target:
         case "vllm" if record.needs_base:

@@ -32,6 +32,7 @@ from legion.neuro_architecture.portability.engines import engine_for
 from legion.neuro_architecture.portability.engines.contract import Engine
 from legion.neuro_architecture.portability.engines.ollama import modelfile
 from legion.neuro_architecture.portability.fold import fold
+from legion.neuro_architecture.portability.lora_rules import server_rank
 from legion.neuro_architecture.portability.plan import LARGEST_VLLM_RANK, plan
 from legion.neuro_architecture.portability.trained import load_trained
 from legion.neuro_architecture.portability.values import Form, PortabilityPlan, Target
@@ -154,7 +155,7 @@ def export_adapter(
         listener.advance(2, step=f"folded into {record.form}")
         certificate, reason = _certify(record, fresh, chosen, answers, base, planned)
         listener.advance(3, step="certified" if certificate else "not certified")
-        serving = serving_lines(record, out, name=origin.name, rank=_rank(fresh))
+        serving = serving_lines(record, out, base=str(base.folder), name=origin.name, rank=_rank(fresh, target))
         card = render_card(record, planned, origin, certificate, reason=reason, serving=serving)
         write_text(fresh / CARD_NAME, card)
         done.append(
@@ -194,9 +195,11 @@ def _certify(
     return certificate, None
 
 
-def _rank(folder: Path) -> int | None:
-    config = folder / CONFIG_NAME
-    return read_json(config).get("r") if config.is_file() else None
+def _rank(folder: Path, target: Target) -> int | None:
+    """The `--max-lora-rank` that vLLM needs for a LoRA folder, or None for anything else."""
+    if target != "vllm" or not (folder / CONFIG_NAME).is_file():
+        return None
+    return server_rank(read_json(folder / CONFIG_NAME)["r"])
 
 
 def _refuse_foreign(out: Path) -> None:
