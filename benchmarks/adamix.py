@@ -5,7 +5,7 @@
 A mixture of four experts of 16 with random routing is trained on the embedded movie sentences (minilm-l6), and asked
 about all test rows twice: as it serves, its experts averaged (AdaMix, arXiv:2205.12410), and with two experts drawn
 for each pass and layer as in training, five times. Averaging may lose half a point at most. Results with standard
-errors go to `benchmarks/results/adamix.json`; exit code 1 where it loses more.
+errors go to `benchmarks/results/adamix.json` and `docs/strategies/moe.md`; exit code 1 where it loses more.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any, Final
 
 import torch
 from strategies import hits, quiet_settings, share
+from strategy_table import insert, render_averaging
 
 from legion.cli.progress import TerminalProgress
 from legion.foundation.clock import SystemClock
-from legion.foundation.files import write_json
+from legion.foundation.files import write_json, write_text
 from legion.foundation.machine import describe_machine
 from legion.foundation.revision import describe_revision
 from legion.foundation.settings import Settings
@@ -44,6 +45,7 @@ from legion.neuro_architecture.trainer import ProxyTrainer
 from legion.neuro_architecture.trainer.environment import torch_environment
 
 RESULTS: Final = Path(__file__).parent / "results" / "adamix.json"
+PAGE: Final = Path(__file__).parents[1] / "docs" / "strategies" / "moe.md"
 _MOST_LOST_POINTS: Final = 0.5
 _BATCH: Final = 32
 
@@ -72,6 +74,8 @@ def main() -> int:
     }
     report["is_within_bounds"] = report["lost_points"] <= _MOST_LOST_POINTS
     write_json(options.out, report)
+    if options.out == RESULTS:
+        write_text(PAGE, insert(PAGE.read_text(encoding="utf-8"), render_averaging(report), "averaging"))
     print(json.dumps(report, indent=2))
     return 0 if report["is_within_bounds"] else 1
 

@@ -89,7 +89,7 @@ def main() -> int:
             write_json(options.out, results)
             print(f"{name}: {_summary(row)}", flush=True)
     if options.out == RESULTS:
-        write_text(INDEX, insert(INDEX.read_text(encoding="utf-8"), render(results)))
+        write_text(INDEX, insert(INDEX.read_text(encoding="utf-8"), render(results), "measured"))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What `strategies.py` measured, as the Markdown that stands in `docs/strategies/index.md`."""
+"""What `strategies.py` and `adamix.py` measured, as the Markdown that stands in `docs/strategies/`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from legion.neuro_architecture.spec.architecture import strategy_names
 
-__all__ = ["MARKERS", "insert", "points", "render"]
+__all__ = ["NOT_MEASURED", "insert", "points", "render", "render_averaging"]
 
-MARKERS: Final = ("<!-- measured:begin -->", "<!-- measured:end -->")
+NOT_MEASURED: Final = "Not measured yet: `make strategies`."
 _COSTS: Final = ("trainable", "training s", "latency, batch 1, ms")
 
 
@@ -17,15 +17,27 @@ def render(results: Mapping[str, Any]) -> str:
     """The results as Markdown, strategies in the specification's order."""
     rows = [results["rows"][name] for name in strategy_names() if name in results["rows"]]
     if not rows:
-        return "Not measured yet: `make strategies`."
+        return NOT_MEASURED
     classified = [row for row in rows if "accuracy" in row]
     causal = [row for row in rows if "accuracy" not in row]
     return "\n\n".join([*_classified(classified), *_causal(causal), _provenance(rows)])
 
 
-def insert(text: str, block: str) -> str:
-    """`text` with `block` between its markers."""
-    begin, end = MARKERS
+def render_averaging(report: Mapping[str, Any]) -> str:
+    """What `adamix.py` found, as a sentence."""
+    verdict = "within" if report["is_within_bounds"] else "**not** within"
+    return (
+        f"On {report['averaged_accuracy']['n']} test rows, after {report['steps']} steps: averaged "
+        f"{points(report['averaged_accuracy'])} per cent, drawn {points(report['drawn_accuracy'])} (mean of "
+        f"{len(report['drawn_accuracies'])} draws). Averaging loses {report['lost_points']:.2f} ± "
+        f"{report['lost_points_error']:.2f} points (standard error of the paired rows), {verdict} the bound. "
+        f"Measured {report['date']} on {report['machine']['cpu']}, one thread."
+    )
+
+
+def insert(text: str, block: str, name: str) -> str:
+    """`text` with `block` between the markers of that name."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     head, _, rest = text.partition(begin)
     _, _, tail = rest.partition(end)
     return f"{head}{begin}\n{block}\n{end}{tail}"
