@@ -45,6 +45,6 @@ def test_llama_server_computes_what_was_trained(llama_server, bases, tmp_path, n
     comparison = compare(answers.replies, replies)
     tolerance = planned.bound or TOLERANCES["llama.cpp"]
     assert comparison.largest_difference <= tolerance
-    assert answers.reference.effect > 10 * tolerance  # there was something to lose
+    assert answers.reference.effect > tolerance  # there was something to lose
     if planned.bound is None:
         assert comparison.is_same(tolerance)

@@ -35,16 +35,17 @@ TAUGHT = (
 )
 PROMPTS = ("The harbour master reports that", "In 1969 two people walked on the Moon", "The committee decided")
 NUM_TOKENS = 12
-NUM_STEPS = 12
+NUM_STEPS = 20
+LEARNING_RATES = {"lora": 2e-3, "mixture": 1e-2}  # a mixture's experts start from nothing behind a fresh router
 
 
-def _train(base, architecture, folder):
+def _train(base, architecture, folder, *, learning_rate):
     """A few steps of AdamW on three sentences; returns the losses of the first and the last."""
     model = build_adapter(architecture).apply(base.load(TaskSpec(name="t", kind="summarization")), seed=0).train()
     tokenizer = base.tokenizer()
     batch = tokenizer(list(TAUGHT), return_tensors="pt", padding=True)
     labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-    optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=2e-3)
+    optimizer = torch.optim.AdamW(trainable_parameters(model).values(), lr=learning_rate)
     losses = []
     for _ in range(NUM_STEPS):
         loss = model(**batch, labels=labels).loss
@@ -61,7 +62,7 @@ def _train(base, architecture, folder):
 def test_a_trained_adapter_writes_the_same_text_everywhere(vllm, llama_server, embedded_home, tmp_path, name):
     base = resolve_base("smollm2-135m", embedded_home)
     architecture = parse_architecture(CONFIGS[name])
-    first, last = _train(base, architecture, tmp_path / "adapter")
+    first, last = _train(base, architecture, tmp_path / "adapter", learning_rate=LEARNING_RATES[name])
     assert last < 0.8 * first
     trained = load_trained(tmp_path / "adapter", base, kind="summarization")
     encode = base.tokenizer().encode

@@ -90,7 +90,9 @@ def family_facts(family: str) -> BaseFacts:
                     )
                 )
             case "gpt2":
-                config = transformers.GPT2Config(**shared, n_embd=128, n_layer=2, n_head=4)
+                config = transformers.GPT2Config(
+                    **shared, n_embd=128, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0
+                )
                 model = transformers.GPT2LMHeadModel(config)
             case _:
                 model = transformers.BertForSequenceClassification(
