@@ -38,7 +38,7 @@ test: assets ## the tests
 
 parity: assets ## install vLLM, llama.cpp and the adapters library (once), ask them all
 	@$(BIN)/legion engines install vllm llama.cpp adapters --format quiet >/dev/null
-	@$(BIN)/python -m pytest -q -m engines tests/parity
+	@LEGION_PARITY_RESULTS=benchmarks/results/parity.json $(BIN)/python -m pytest -q -m engines tests/parity
 
 lint: setup ## ruff, mypy strict, the contracts of the floors
 	$(BIN)/ruff check .

@@ -127,8 +127,9 @@ def differences(adapters_python, tiny_folders, tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", SAME)
-def test_same_weights_give_the_same_outputs_as_the_library(differences, case):
+def test_same_weights_give_the_same_outputs_as_the_library(differences, measured, case):
     difference, effect = differences[case]
+    measured("adapters library", case, difference=difference, tolerance=1e-5, effect=effect)
     assert difference <= 1e-5
     assert effect > 0.1
 

@@ -11,7 +11,6 @@ from legion.neuro_architecture.portability.artefact import GGUF_NAME
 from legion.neuro_architecture.portability.certificate import TOLERANCES, compare
 from legion.neuro_architecture.portability.certify import ask_trained
 from legion.neuro_architecture.portability.engines.contract import Served
-from legion.neuro_architecture.portability.engines.llama_cpp import LlamaCppEngine
 from legion.neuro_architecture.portability.fold import fold
 from legion.testing import tiny_model
 
@@ -29,7 +28,7 @@ def bases(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", cases("llama.cpp"))
-def test_llama_server_computes_what_was_trained(llama_server, bases, tmp_path, name):
+def test_llama_server_computes_what_was_trained(llama_engine, bases, measured, tmp_path, name):
     family, config = cases("llama.cpp")[name]
     base = bases[family]
     trained = trained_form(base, config, tmp_path / "adapter", kind="summarization")
@@ -40,11 +39,12 @@ def test_llama_server_computes_what_was_trained(llama_server, bases, tmp_path, n
     out.mkdir()
     fold(trained, planned, out, adapter_folder=tmp_path / "adapter")
     assert [path.name for path in out.iterdir()] == [GGUF_NAME]
-    engine = LlamaCppEngine(llama_server, version="tested")
-    (replies,) = engine.ask([(Served(model=out / GGUF_NAME), answers.questions)])
+    (replies,) = llama_engine.ask([(Served(model=out / GGUF_NAME), answers.questions)])
     comparison = compare(answers.replies, replies)
-    tolerance = planned.bound or TOLERANCES["llama.cpp"]
-    assert comparison.largest_difference <= tolerance
-    assert answers.reference.effect > tolerance  # there was something to lose
+    tolerance, effect = planned.bound or TOLERANCES["llama.cpp"], answers.reference.effect
+    difference = comparison.largest_difference
+    measured(llama_engine.version(), name, difference=difference, tolerance=tolerance, effect=effect)
+    assert difference <= tolerance
+    assert effect > tolerance  # there was something to lose
     if planned.bound is None:
         assert comparison.is_same(tolerance)

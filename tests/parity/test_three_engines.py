@@ -9,7 +9,6 @@ from legion.neuro_architecture.portability import plan
 from legion.neuro_architecture.portability.artefact import GGUF_NAME
 from legion.neuro_architecture.portability.certificate import TOLERANCES, compare
 from legion.neuro_architecture.portability.engines.contract import Question, Served
-from legion.neuro_architecture.portability.engines.llama_cpp import LlamaCppEngine
 from legion.neuro_architecture.portability.engines.transformers_engine import TransformersEngine
 from legion.neuro_architecture.portability.fold import fold
 from legion.neuro_architecture.portability.trained import load_trained
@@ -59,7 +58,7 @@ def _train(base, architecture, folder, *, learning_rate):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_trained_adapter_writes_the_same_text_everywhere(vllm, llama_server, embedded_home, tmp_path, name):
+def test_a_trained_adapter_writes_the_same_text_everywhere(vllm, llama_engine, embedded_home, measured, tmp_path, name):
     base = resolve_base("smollm2-135m", embedded_home)
     architecture = parse_architecture(CONFIGS[name])
     first, last = _train(base, architecture, tmp_path / "adapter", learning_rate=LEARNING_RATES[name])
@@ -71,11 +70,7 @@ def test_a_trained_adapter_writes_the_same_text_everywhere(vllm, llama_server, e
     with trained.model.disable_adapter():
         bare = trained.ask(questions[:1])
     assert expected[0].tokens != bare[0].tokens  # training shows
-    engines = {
-        "transformers": TransformersEngine(),
-        "vllm": vllm,
-        "llama.cpp": LlamaCppEngine(llama_server, version="tested"),
-    }
+    engines = {"transformers": TransformersEngine(), "vllm": vllm, "llama.cpp": llama_engine}
     for target, engine in engines.items():
         planned = plan(architecture, trained.facts, target)
         assert planned.verdict == "exact"
@@ -87,4 +82,7 @@ def test_a_trained_adapter_writes_the_same_text_everywhere(vllm, llama_server, e
         (replies,) = engine.ask([(served, questions)])
         assert [reply.tokens for reply in replies] == [reply.tokens for reply in expected], target
         comparison = compare(expected, replies)
+        tolerance = comparison.scaled(TOLERANCES[target])
+        case = f"smollm2-135m: {name}, {planned.form}, {comparison.quantity}"
+        measured(engine.version(), case, difference=comparison.largest_difference, tolerance=tolerance)
         assert comparison.is_same(TOLERANCES[target]), (target, comparison)

@@ -70,14 +70,16 @@ def _served(form, base, out) -> Served:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_vllm_computes_what_was_trained(answered, name):
+def test_vllm_computes_what_was_trained(answered, vllm, measured, name):
     planned, answers, replies = answered[name]
     assert planned.verdict == "exact"
     comparison = compare(answers.replies, replies)
+    effect = answers.reference.effect
+    measured(vllm.version(), name, difference=comparison.largest_difference, tolerance=TOLERANCE, effect=effect)
     assert comparison.quantity == "logprobs"
     assert comparison.is_same(TOLERANCE)
     assert all(len(reply.logprobs) == len(full.logprobs) for reply, full in zip(replies, answers.replies, strict=True))
-    assert answers.reference.effect > 100 * TOLERANCE  # there was something to lose
+    assert effect > 100 * TOLERANCE  # there was something to lose
 
 
 def test_what_vllm_cannot_compute_is_an_error_with_its_own_words(vllm, tmp_path):
