@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import select
 import sys
 import threading
 import zipfile
@@ -59,7 +61,7 @@ def test_missing_engine_is_none_and_the_reason_names_the_command(settings):
     assert find_engine("vllm", settings) is None
     assert "legion engines install vllm" in engine_for("vllm", settings)
     assert "legion engines install llama.cpp" in engine_for("llama.cpp", settings)
-    assert "llama.cpp" in engine_for("ollama", settings)
+    assert "legion engines install llama.cpp" in engine_for("ollama", settings)
 
 
 def test_engines_of_this_process_are_always_there(settings):
@@ -171,6 +173,16 @@ def test_progress_follows_what_cmake_says(tmp_path):
     assert notes.steps[-1] == ("compile", 50)
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process ends within half a minute; the kernel says when, so nothing is polled."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    with os.fdopen(descriptor, "rb") as process:
+        return bool(select.select([process], [], [], 30.0)[0])
+
+
 def test_interrupt_ends_the_command_and_what_it_started(tmp_path):
     class Impatient(Notes):
         def advance(self, done: int, **fields) -> None:
@@ -186,8 +198,7 @@ def test_interrupt_ends_the_command_and_what_it_started(tmp_path):
     )
     with pytest.raises(KeyboardInterrupt):
         Workshop("x", tmp_path, Impatient()).run("compile", 1, [sys.executable, "-c", program])
-    state = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] in ("Z", "X")
+    assert has_ended(int((tmp_path / "pid").read_text()))
 
 
 def test_environments_do_not_see_this_pythons_packages(tmp_path, monkeypatch):

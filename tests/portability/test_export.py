@@ -88,6 +88,17 @@ def test_an_export_is_certified_described_and_can_be_certified_again(
     refuse_code(tmp_path / "out")
 
 
+def test_a_proof_that_says_little_says_so(tiny_bases, settings, tmp_path):
+    lora = parse_architecture({"strategy": "LoRA", "rank": 4})
+    base = tiny_bases["llama"]
+    faint = {"llama": shaken_adapter(base, lora, tmp_path / "faint", kind="summarization", std=1e-6)}
+    exported = _export(tiny_bases, faint, settings, "llama", "transformers", tmp_path / "out")
+    assert exported.certificate.verdict == "same"
+    assert exported.certificate.effect < 1e-4
+    assert not exported.certificate.is_telling
+    assert "this proof says little" in (tmp_path / "out" / CARD_NAME).read_text()
+
+
 def test_a_target_that_cannot_take_the_plan_is_refused(tiny_bases, adapters, settings, tmp_path):
     with pytest.raises(NotPortableError, match="peft cannot serve this adapter") as caught:
         _export(tiny_bases, adapters, settings, "bert", "peft", tmp_path / "out")
@@ -112,7 +123,7 @@ def test_an_engine_that_is_not_here_is_said_loudly(tiny_bases, adapters, setting
 
 
 def test_an_export_to_ollama_holds_a_gguf_and_its_modelfile(tiny_bases, adapters, settings, tmp_path):
-    exported = _export(tiny_bases, adapters, settings, "llama", "ollama", tmp_path / "out")
+    exported = _export(tiny_bases, adapters, settings, "llama", "ollama", tmp_path / "out", engine=MISSING)
     assert (tmp_path / "out" / MODELFILE_NAME).read_text().startswith(f"FROM ./{GGUF_NAME}")
     assert set(exported.record.files) == {GGUF_NAME, MODELFILE_NAME, REFERENCE_NAME}
     assert exported.certificate is None

@@ -88,6 +88,8 @@ def command(
     emit(output_format, _plain(exported), lambda: _text(exported), [str(exported.folder)])
     if exported.certificate is None:
         note(f"NOT CERTIFIED: {exported.reason}")
+    elif exported.reason:
+        note(f"note: {exported.reason}")
 
 
 def _plain(exported: Exported) -> dict[str, object]:
@@ -114,5 +116,7 @@ def _text(exported: Exported) -> str:
             f"{certificate.largest_difference:.1e} on {certificate.num_questions} questions "
             f"(tolerance {certificate.tolerance:.1e}){effect}"
         )
+    if certificate is not None and not certificate.is_telling:
+        lines.append("  the adapter moves them so little that this proof says little: train it longer")
     lines += ["  serve it:", *(f"    {line}" for line in exported.serving)]
     return "\n".join(lines)

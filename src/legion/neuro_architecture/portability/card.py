@@ -80,7 +80,7 @@ def render_card(
         planned: What was promised of it.
         origin: Where it comes from.
         certificate: The proof, or None.
-        reason: Why there is no certificate.
+        reason: Why there is no certificate, or what it leaves open.
         serving: Lines that serve it.
     """
     sentence = (
@@ -134,8 +134,10 @@ def _parity(certificate: ParityCertificate | None, reason: str | None) -> str:
     if certificate is None:
         return f"**Not certified**: {reason or 'nobody asked'}.\n"
     effect = "unknown" if certificate.effect is None else f"{certificate.effect:.3g}"
+    effect += "" if certificate.is_telling else ": little beside the tolerance, so that this proof says little"
     greedy = "none asked" if certificate.greedy_agreement is None else f"{certificate.greedy_agreement:.0%} equal"
-    return _table(
+    open_point = f"\n{reason}.\n" if reason else ""
+    return open_point + _table(
         [
             ("engine", certificate.engine),
             ("verdict", f"**{certificate.verdict}**"),

@@ -35,6 +35,7 @@ TOLERANCES: Final[dict[Target, float]] = {
     "llama.cpp": 1e-4,
     "ollama": 1e-4,
 }
+_TELLING: Final = 10.0
 _TOP: Final = 20  # tokens whose logprobs a stored reference keeps, and that are compared where an engine gives no more
 _LENGTHS: Final = (3, 5, 8, 13, 21, 34, 48, 64)
 _NUM_GREEDY: Final = 12
@@ -110,6 +111,11 @@ class ParityCertificate(Value):
     verdict: Literal["same", "different"]
     machine: dict[str, Any]
     created_at: str
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether the adapter moves the numbers well beyond the tolerance, so that losing it would have been seen."""
+        return self.effect is None or self.effect >= _TELLING * self.tolerance
 
 
 class Comparison(Value):

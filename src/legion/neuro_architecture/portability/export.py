@@ -41,6 +41,7 @@ from legion.neuro_architecture.spec.task import TaskKind
 __all__ = ["Exported", "export_adapter", "plan_folder"]
 
 _STEPS: Final = 4
+_NOT_OLLAMA: Final = "Ollama itself was not asked; llama.cpp, the engine inside it, answered from the same file"
 
 
 @final
@@ -53,7 +54,7 @@ class Exported:
         plan: What was promised.
         record: What it is.
         certificate: The proof, or None.
-        reason: Why there is no proof, with the command that makes one possible.
+        reason: Why there is no proof, with the command that makes one possible; or what the proof leaves open.
         serving: Commands that serve it.
     """
 
@@ -192,7 +193,7 @@ def _certify(
     if planned.verdict == "exact" or planned.bound is not None:
         refuse_different(certificate)
     write_json(fresh / CERTIFICATE_NAME, certificate.to_dict())
-    return certificate, None
+    return certificate, _NOT_OLLAMA if record.target == "ollama" else None
 
 
 def _rank(folder: Path, target: Target) -> int | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.portability.engines.contract import Engine
 from legion.neuro_architecture.portability.engines.environments import find_engine, install_command
@@ -11,14 +9,11 @@ from legion.neuro_architecture.portability.values import Target
 
 __all__ = ["engine_for"]
 
-_NO_OLLAMA: Final = (
-    "no Ollama is asked: it gives no log-probabilities of the whole vocabulary; "
-    "the same GGUF file can be certified for the engine that Ollama is built on: legion export --to llama.cpp"
-)
-
 
 def engine_for(target: Target, settings: Settings) -> Engine | str:
     """The engine that serves `target` here, or the reason why there is none, with the command that installs it.
+
+    For `ollama` it is llama.cpp, which reads the same file.
 
     Raises:
         EngineError: the settings point to something that is not that engine.
@@ -34,10 +29,8 @@ def engine_for(target: Target, settings: Settings) -> Engine | str:
             return PeftEngine()
         case "vllm":
             return _vllm(settings)
-        case "llama.cpp":
+        case "llama.cpp" | "ollama":  # Ollama gives no log-probabilities; llama.cpp is the engine inside it
             return _llama_cpp(settings)
-        case "ollama":
-            return _NO_OLLAMA
 
 
 def _vllm(settings: Settings) -> Engine | str:
