@@ -85,7 +85,8 @@ def _results(name):
 def test_every_strategy_has_its_title_and_its_row_in_the_index(strategy):
     text = _page(strategy).read_text()
     assert re.search(rf"^#+ {strategy}$|^# .*\b{strategy}\b", text, flags=re.MULTILINE)
-    row = _rows((DOCS / "strategies" / "index.md").read_text())[strategy]
+    told = (DOCS / "strategies" / "index.md").read_text().partition("<!-- measured:begin -->")[0]
+    row = _rows(told)[strategy]
     assert _page(strategy).name in row[0]
     assert re.search(r"arXiv:\d{4}\.\d{5}", row[1])
 
