@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup assets quickstart test parity lint format acceptance benchmarks strategies clean help
+.PHONY: setup assets quickstart test engines parity lint format acceptance benchmarks strategies clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -36,8 +36,10 @@ quickstart: assets ## the whole loop on the embedded model and data
 test: assets ## the tests
 	@$(BIN)/python -m pytest -q
 
-parity: assets ## install vLLM, llama.cpp and the adapters library (once), ask them all
+engines: setup ## install vLLM, llama.cpp and the adapters library, once (4, 14 and 2 minutes)
 	@$(BIN)/legion engines install vllm llama.cpp adapters --format quiet >/dev/null
+
+parity: assets engines ## ask the real engines about every kind of adapter
 	@LEGION_PARITY_RESULTS=benchmarks/results/parity.json $(BIN)/python -m pytest -q -m engines tests/parity
 
 lint: setup ## ruff, mypy strict, the contracts of the floors
