@@ -61,3 +61,23 @@ def test_the_matrix_is_printed_for_the_families_and_for_a_base(adapter, capsys):
     told = capsys.readouterr().out
     assert "qwen2-moe" in told
     assert "changes no weight" in told
+
+
+def test_a_registered_snapshot_is_exported_with_its_evidence(adapter, capsys, settings):
+    from legion.neuro_architecture.registry import ArchitectureRegistry
+
+    record = json.loads((adapter / "legion_adapter.json").read_text())
+    snapshot = ArchitectureRegistry.of(settings).register(
+        "4.1.0",
+        record["architecture"],
+        {"accuracy": 0.5, "rank": 1, "units": {"accuracy": "share"}},
+        {"base": record["base"], "task": "tiny", "task_kind": "summarization", "data_digest": "sha256:data"},
+        files={path.name: path for path in adapter.iterdir()},
+    )
+    short = snapshot.digest.removeprefix("sha256:")[:12]
+    assert _run("export", short, "--to", "hf", "-o", "out", "--name", "mine") == 0
+    assert "serve it" in capsys.readouterr().out
+    card = (settings.workspace / "out" / "README.md").read_text()
+    for said in ("# mine", snapshot.digest, "sha256:data", "| accuracy | 0.5 share |"):
+        assert said in card
+    assert "| rank |" not in card
