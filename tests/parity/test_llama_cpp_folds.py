@@ -48,3 +48,4 @@ def test_llama_server_computes_what_was_trained(llama_engine, bases, measured, t
     assert effect > tolerance  # there was something to lose
     if planned.bound is None:
         assert comparison.is_same(tolerance)
+        assert comparison.tail_difference <= tolerance

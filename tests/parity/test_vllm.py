@@ -78,6 +78,7 @@ def test_vllm_computes_what_was_trained(answered, vllm, measured, name):
     measured(vllm.version(), name, difference=comparison.largest_difference, tolerance=TOLERANCE, effect=effect)
     assert comparison.quantity == "logprobs"
     assert comparison.is_same(TOLERANCE)
+    assert comparison.tail_difference <= TOLERANCE
     assert all(len(reply.logprobs) == len(full.logprobs) for reply, full in zip(replies, answers.replies, strict=True))
     assert effect > 100 * TOLERANCE  # there was something to lose
 

@@ -56,6 +56,14 @@ def test_an_answer_that_is_not_finite_is_refused(number):
         compare([_causal()], [_causal(FULL | {0: number})])
 
 
+def test_improbable_tokens_are_reported_and_not_judged():
+    many = {token: -float(token + 1) for token in range(40)}
+    comparison = compare([_causal(many)], [_causal(many | {30: many[30] - 0.5})])
+    assert comparison.tail_difference == 0.5
+    assert comparison.largest_difference == 0.0
+    assert comparison.is_same(0.0)
+
+
 def test_a_missing_answer_is_refused():
     with pytest.raises(ParityError, match="0 answers to 1"):
         compare([_causal()], [])

@@ -83,7 +83,10 @@ class ParityCertificate(Value):
         inputs_digest: Of the questions.
         num_questions: How many there were.
         quantity: `logits` or `logprobs`.
-        largest_difference: Over all questions and all compared numbers.
+        largest_difference: Over all questions; of all logits, or of the log-probabilities of the 20 most probable next
+            tokens.
+        tail_difference: Over every log-probability that both sides gave, however improbable the token: it is reported
+            and not judged. None for logits.
         largest_logit: The largest magnitude among the compared logits; None for logprobs.
         tolerance: The most that counts as the same, here.
         argmax_agreement: Share of questions with the same most probable token or label.
@@ -103,6 +106,7 @@ class ParityCertificate(Value):
     num_questions: int
     quantity: Literal["logits", "logprobs"]
     largest_difference: Size
+    tail_difference: Size | None
     largest_logit: Size | None
     tolerance: Size
     argmax_agreement: Share
@@ -123,6 +127,7 @@ class Comparison(Value):
 
     quantity: Literal["logits", "logprobs"]
     largest_difference: Size
+    tail_difference: Size | None
     largest_logit: Size | None
     argmax_agreement: Share
     greedy_agreement: Share | None
@@ -192,7 +197,7 @@ def as_replies(reference: Reference) -> list[Reply]:
 
 
 def compare(expected: Sequence[Reply], answered: Sequence[Reply]) -> Comparison:
-    """Every number that both sides give: all logits where they do, else logprobs.
+    """All logits where both sides give them, else the log-probabilities of the 20 most probable next tokens.
 
     Raises:
         ParityError: an answer is missing, not finite, or lacks one of the most probable tokens.
@@ -206,6 +211,7 @@ def compare(expected: Sequence[Reply], answered: Sequence[Reply]) -> Comparison:
     return Comparison(
         quantity=quantity,
         largest_difference=max(_largest_gap(one, other, quantity) for one, other in pairs),
+        tail_difference=None if has_logits else max(_tail_gap(one, other) for one, other in pairs),
         largest_logit=max(abs(logit) for one in expected for logit in one.logits or ()) if has_logits else None,
         argmax_agreement=sum(_argmax(one, quantity) == _argmax(other, quantity) for one, other in pairs) / len(pairs),
         greedy_agreement=sum(greedy) / len(greedy) if greedy else None,
@@ -229,7 +235,7 @@ def refuse_different(certificate: ParityCertificate) -> None:
 
 def _largest_gap(one: Reply, other: Reply, quantity: str) -> float:
     first, second = _numbers(one, quantity), _numbers(other, quantity)
-    wanted = sorted(first, key=lambda token: -first[token])[:_TOP] if len(second) < len(first) else list(first)
+    wanted = list(first) if quantity == "logits" else sorted(first, key=lambda token: -first[token])[:_TOP]
     missing = [token for token in wanted if token not in second]
     if len(second) >= len(wanted) and missing:
         raise ParityError(f"the engine says nothing of token {missing[0]}", cause=f"of the {len(wanted)} most probable")
@@ -237,6 +243,11 @@ def _largest_gap(one: Reply, other: Reply, quantity: str) -> float:
     if not gaps or not all(math.isfinite(gap) for gap in gaps):
         raise ParityError("the engine's answer is not finite" if gaps else "the engine answered nothing")
     return max(gaps)
+
+
+def _tail_gap(one: Reply, other: Reply) -> float:
+    first, second = one.logprobs or {}, other.logprobs or {}
+    return max(abs(first[token] - second[token]) for token in first.keys() & second.keys())
 
 
 def _numbers(reply: Reply, quantity: str) -> dict[int, float]:
