@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from legion.foundation.errors import InvalidValueError, ModelError, UnknownNameError
+from legion.foundation.errors import InvalidValueError, ModelError, NotPortableError, UnknownNameError
 from legion.neuro_architecture.adapters import build_adapter, trainable_parameters
 from legion.neuro_architecture.anatomy import inspect_model
 from legion.neuro_architecture.data.base_models import resolve_base
@@ -174,8 +174,9 @@ def test_virtual_tokens_leave_their_turns_to_others_where_no_server_takes_them(g
 
 
 def test_target_that_can_serve_nothing_is_refused_with_the_first_reason(generator, ready):
-    with pytest.raises(InvalidValueError, match="vllm can serve none of LoRA, Adapter, MoE") as caught:
+    with pytest.raises(NotPortableError, match="vllm can serve none of LoRA, Adapter, MoE") as caught:
         generator().generate("classification", 3, target="vllm")
+    assert caught.value.exit_code == 1
     assert caught.value.cause == "LoRA: vllm answers with text, and this model classifies"
     assert caught.value.hint
     assert ProposalStore(ready).ids() == []

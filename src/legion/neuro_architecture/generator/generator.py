@@ -72,7 +72,8 @@ class ArchitectureGenerator:
 
         Raises:
             InvalidValueError: `n` is below 1 or above what the space holds; a strategy is named twice, or fits nothing
-                of the base; the target can serve none.
+                of the base.
+            NotPortableError: the target can serve none.
             UnknownNameError: no such task, strategy, base or target.
             DataError: the data set is broken.
             ModelError: the base model cannot be used for the task.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import final
 
-from legion.foundation.errors import InvalidValueError
+from legion.foundation.errors import NotPortableError
 from legion.neuro_architecture.generator.problem import Problem
 from legion.neuro_architecture.portability.plan import check_target, plan
 from legion.neuro_architecture.portability.values import PortabilityPlan
@@ -33,7 +33,7 @@ class TargetConstraint:
         """The part of the space that the target can serve.
 
         Raises:
-            InvalidValueError: there is none; tells the first reason.
+            NotPortableError: there is none; tells the first reason.
         """
 
         def judge(architecture: AnyArchitecture) -> PortabilityPlan:
@@ -46,7 +46,7 @@ class TargetConstraint:
             first = next(strategy for strategy in space.strategies if space.size(strategy))
             start, _ = next(space.walk(first, random.Random(0)))
             refusal = judge(start)
-            raise InvalidValueError(
+            raise NotPortableError(
                 f"{self.target} can serve none of {', '.join(space.strategies)} on {problem.base.name}",
                 cause=f"{first}: {refusal.reason}",
                 hint=refusal.remedy or "name another target, or other strategies: --strategies",
