@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraGAConfig, preprocess_loraga
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -134,6 +135,27 @@ def test_what_the_files_do_not_tell_is_read_off_the_base(legion, save, bare, set
     assert code == 0
     assert json.loads(out)["relative_error"] < 1e-5
     assert (_with_adapter(bare, settings.workspace / "out") - trained).abs().max() < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")  # PEFT hooks layers behind no gradient
+def test_a_start_that_no_folder_keeps_is_refused_on_any_base(legion, bare, settings, tiny_folders):
+    """LoRA-GA takes a product drawn from gradients off the base: on the original one, its folder is another adapter."""
+    config = _lora(r=2, init_lora_weights="lora_ga", lora_ga_config=LoraGAConfig())
+    model = copy.deepcopy(bare)
+
+    def step() -> None:
+        model(input_ids=IDS, labels=IDS).loss.backward()
+
+    preprocess_loraga(model, config, step)
+    trained = get_peft_model(model, config)
+    trained.save_pretrained(settings.workspace / "raw")
+    by_stock_peft = _with_adapter(bare, settings.workspace / "raw")
+    assert (by_stock_peft - _logits(trained)).abs().max() > 1e-4
+    for command in ("canonical", "merge"):
+        code, _, err = legion("adapter", command, "raw", "--base", tiny_folders["llama"], "-o", "out")
+        assert code == 1
+        assert "init_lora_weights=lora_ga changed the base's weights" in err
+    assert not (settings.workspace / "out").exists()
 
 
 def test_merge_writes_a_stock_checkpoint(legion, save, bare, settings, tiny_folders):

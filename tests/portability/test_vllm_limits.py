@@ -45,6 +45,7 @@ def test_server_is_asked_for_the_smallest_rank_that_serves(tmp_path, config, ran
         ({"bias": "all"}, "trained biases"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"init_lora_weights": "pissa"}, "an init that changes the base"),
+        ({"init_lora_weights": "lora_ga"}, "an init that changes the base"),
         ({"layer_replication": [[0, 1]]}, "layer_replication"),
     ],
 )

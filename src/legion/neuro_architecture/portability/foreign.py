@@ -24,7 +24,7 @@ from legion.neuro_architecture.portability.canonical_lora import CanonicalLoRA, 
 from legion.neuro_architecture.portability.checkpoint import StockCheckpoint
 from legion.neuro_architecture.portability.deltas import layer_deltas
 from legion.neuro_architecture.portability.lora_reading import read_config, read_lora_folder, read_record, read_tensors
-from legion.neuro_architecture.portability.lora_rules import alters_base, head_module, rank_error
+from legion.neuro_architecture.portability.lora_rules import alters_base, head_module, rank_error, refuse_lost_start
 from legion.neuro_architecture.spec.task import TaskSpec
 
 __all__ = ["canonicalize_folder", "load_on_base", "merge_folder"]
@@ -89,10 +89,11 @@ def load_on_base(folder: Path, base: BaseModel) -> PeftModel:
     Raises:
         AdapterError: the folder is damaged, was made for another base, or its tensors are missing, unexpected, of the
             wrong shape or not finite.
+        NotPortableError: its initialisation changed the base by what the folder does not keep.
         ModelError: the base cannot be loaded for the adapter's task.
     """
     folder = Path(folder)
-    read_config(folder)
+    refuse_lost_start(read_config(folder))
     _refuse_other_base(folder, base)
     model = base.load(_task(folder))
     if (folder / RECORD_NAME).is_file():

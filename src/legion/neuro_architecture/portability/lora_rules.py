@@ -19,6 +19,7 @@ __all__ = [
     "features_beyond_plain",
     "head_module",
     "rank_error",
+    "refuse_lost_start",
     "refuse_shared_layer",
     "server_rank",
 ]
@@ -65,6 +66,19 @@ def server_rank(rank: int) -> int:
 def alters_base(initialisation: Any) -> bool:
     """Whether PEFT changes the base's weights for this `init_lora_weights`."""
     return isinstance(initialisation, str) and initialisation.lower().startswith(_ALTERING)
+
+
+def refuse_lost_start(config: Mapping[str, Any]) -> None:
+    """Raises NotPortableError where neither the folder nor the base tells what the base became at the start.
+
+    LoRA-GA subtracts a product that it draws from gradients; loaded again, PEFT has none and leaves the base as it is.
+    """
+    if config.get("init_lora_weights") == "lora_ga":
+        raise NotPortableError(
+            "init_lora_weights=lora_ga changed the base's weights by what the folder does not keep",
+            cause="its start was drawn from gradients",
+            hint="save it as a plain LoRA: save_pretrained(DIR, path_initial_model_for_weight_conversion=...)",
+        )
 
 
 def features_beyond_plain(config: Mapping[str, Any]) -> list[str]:

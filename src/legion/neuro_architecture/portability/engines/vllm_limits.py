@@ -26,7 +26,7 @@ _UNKNOWN_TO_VLLM: Final = {
     "use_bdlora": "block-diagonal LoRA",
 }
 # Inits that draw A and B and leave the base as it is; the others change the base when PEFT loads the adapter.
-_PLAIN_INITS: Final = frozenset({"gaussian", "eva", "orthogonal", "mica", "lora_ga"})
+_PLAIN_INITS: Final = frozenset({"gaussian", "eva", "orthogonal", "mica"})
 _HINT: Final = "fold it first: legion export SNAPSHOT --to vllm -o DIR"
 
 
