@@ -34,7 +34,7 @@ from legion.foundation.progress import SilentProgress
 from legion.foundation.revision import describe_revision
 from legion.foundation.rng import RandomStream
 from legion.foundation.settings import Settings
-from legion.neuro_architecture.adapters import load_adapter
+from legion.neuro_architecture.adapters import build_adapter, load_adapter
 from legion.neuro_architecture.data.base_models import resolve_base
 from legion.neuro_architecture.data.datasets import DataSet, Example
 from legion.neuro_architecture.data.encoding import TaskEncoder
@@ -49,8 +49,8 @@ from legion.neuro_architecture.spec.proposal import ArchitectureProposal
 from legion.neuro_architecture.trainer import ProxyTrainer
 from legion.neuro_architecture.trainer.config import TrainerConfig
 from legion.neuro_architecture.trainer.environment import torch_environment
+from legion.neuro_architecture.trainer.feed import Feed
 from legion.neuro_architecture.trainer.measuring import measure_latency
-from legion.neuro_architecture.trainer.session import TrainingSession
 
 RESULTS: Final = Path(__file__).parent / "results" / "strategies.json"
 INDEX: Final = Path(__file__).parents[1] / "docs" / "strategies" / "index.md"
@@ -165,11 +165,13 @@ def _before(proposal: ArchitectureProposal, data: DataSet, settings: Settings, c
     """Validation loss of the bare base and of the untrained adapter, on what the training will look at."""
     base = resolve_base(proposal.base.name, settings)
     with torch_environment(settings) as device:
-        session = TrainingSession(proposal, base, data, seed=0, config=config, device=device)
-        untrained = session.validator.measure(session.model, 0)
+        feed = Feed(base, data, config)
+        validator = feed.validator(device, has_positions=True)
+        model = build_adapter(proposal.architecture).apply(base.load(data.spec), seed=0).to(device)
+        untrained = validator.measure(model, 0)
         bare_model = base.load(data.spec).to(device)
-        bare = session.validator.measure(bare_model, 0)
-        batches = session.single_batches(config.latency_examples)
+        bare = validator.measure(bare_model, 0)
+        batches = feed.single_batches(config.latency_examples)
         latency = measure_latency(bare_model, batches, device, num_warmup=1, clock=SystemClock())
     return {
         "bare_validation_loss": {"value": bare.loss, "error": bare.loss_error, "n": bare.num_predictions},

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pytest
+import torch
 
+from legion.foundation.rng import RandomStream
 from legion.neuro_architecture.data.base_models import resolve_base
+from legion.neuro_architecture.data.datasets import read_data
+from legion.neuro_architecture.packed import Dispatch, Member, Pool
+from legion.neuro_architecture.packed.group import Turn
+from legion.neuro_architecture.packed.prefix import CacheBudget
 from legion.neuro_architecture.records import ProposalStore, RunFolder
 from legion.neuro_architecture.spec.architecture import AdapterArchitecture, LoRAArchitecture, MoEArchitecture
 from legion.neuro_architecture.spec.proposal import (
@@ -16,6 +23,8 @@ from legion.neuro_architecture.spec.proposal import (
     RiskFactor,
     TrainingRecipe,
 )
+from legion.neuro_architecture.trainer import TrainerConfig
+from legion.neuro_architecture.trainer.feed import TRAIN, Feed
 
 ARCHITECTURES = {
     "LoRA": LoRAArchitecture(rank=4, alpha=8.0, dropout=0.1),
@@ -55,6 +64,36 @@ def propose(settings, tiny_folders):
         )
         ProposalStore(settings).save(proposal)
         return proposal
+
+    return make
+
+
+@dataclass
+class Opened:
+    """A pool of one, stepped by hand."""
+
+    pool: Pool
+    pool_base: object
+    member: Member
+    feed: Feed
+
+    def step(self, step):
+        examples, batch = self.feed.batch(self.member.recipe.batch_size, step)
+        turn = Turn(step=step, rate=self.member.recipe.learning_rate)
+        return self.pool.step(TRAIN, examples, self.pool.read(batch), {self.member.name: turn})[self.member.name]
+
+
+@pytest.fixture
+def opened(settings):
+    """Opens a proposal's trial without a run folder."""
+
+    def make(proposal, folder, *, seed=0):
+        base, data = resolve_base(proposal.base.name, settings), read_data(folder)
+        model = base.load(data.spec)
+        pool = Pool(model, key={}, dispatch=Dispatch(), device=torch.device("cpu"), budget=CacheBudget(memory_bytes=0))
+        stream = RandomStream(seed).child("trainer")
+        member = pool.add(proposal.id, proposal.architecture, proposal.training, stream)
+        return Opened(pool, model, member, Feed(base, data, TrainerConfig()))
 
     return make
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import pytest
@@ -12,11 +13,11 @@ def lines(path):
 
 def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path):
     path = tmp_path / "run" / "curve.jsonl"
-    with Curve(path) as curve:
+    with contextlib.closing(Curve(path)) as curve:
         curve.append("train", step=1, loss=0.5)
         vouched = curve.sync()
         curve.append("train", step=2, loss=0.4)
-    with Curve(path, vouched) as curve:
+    with contextlib.closing(Curve(path, vouched)) as curve:
         curve.append("train", step=2, loss=0.3)
         assert curve.sync() == path.stat().st_size
     assert lines(path) == [{"kind": "train", "step": 1, "loss": 0.5}, {"kind": "train", "step": 2, "loss": 0.3}]
@@ -31,5 +32,5 @@ def test_curve_shorter_than_its_checkpoint_says_is_refused(tmp_path):
 
 
 def test_curve_refuses_what_is_no_number(tmp_path):
-    with Curve(tmp_path / "curve.jsonl") as curve, pytest.raises(InvalidValueError):
+    with contextlib.closing(Curve(tmp_path / "curve.jsonl")) as curve, pytest.raises(InvalidValueError):
         curve.append("train", loss=float("nan"))

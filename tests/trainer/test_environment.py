@@ -8,16 +8,15 @@ from legion.neuro_architecture.trainer.environment import (
     choose_device,
     describe_place,
     library_versions,
-    seed_torch,
     torch_environment,
 )
 
 
 def test_threads_and_random_state_are_put_back(settings):
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
-    with torch_environment(dataclasses.replace(settings, threads=2)) as device:
+    with torch_environment(dataclasses.replace(settings, threads=2)):
         assert torch.get_num_threads() == 2
-        seed_torch(5, device)
+        torch.manual_seed(5)
         torch.rand(3)
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.random.get_rng_state(), state)

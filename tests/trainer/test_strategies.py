@@ -20,7 +20,7 @@ from legion.neuro_architecture.spec.architecture import (
 )
 from legion.neuro_architecture.spec.training import TrialState
 from legion.neuro_architecture.trainer import ProxyTrainer, TrainerConfig
-from legion.neuro_architecture.trainer.session import TrainingSession
+from legion.neuro_architecture.trainer.feed import Feed
 
 ARCHITECTURES = {
     "dora": LoRAArchitecture(rank=4, use_dora=True),
@@ -45,9 +45,9 @@ def test_trial_learns_and_its_folder_gives_the_best_validation_again(
     assert fmean(found[-3:]) < 0.97 * fmean(found[:3])
     base = resolve_base(str(tiny_folders["llama"]), settings)
     data = read_data(summarization_data)
-    session = TrainingSession(proposal, base, data, seed=0, config=TrainerConfig(), device=torch.device("cpu"))
+    validator = Feed(base, data, TrainerConfig()).validator(torch.device("cpu"), has_positions=True)
     model = load_adapter(base.load(data.spec), run_of(proposal).adapter_folder, base=base.reference)
-    assert session.validator.measure(model, 0).loss == pytest.approx(metrics.validation_loss.value, rel=1e-6)
+    assert validator.measure(model, 0).loss == pytest.approx(metrics.validation_loss.value, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["random", "prefix"])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from legion.neuro_architecture.trainer.objective import accepts_positions, target_logits
+from legion.neuro_architecture.packed.objective import accepts_positions, target_logits
 from legion.neuro_architecture.trainer.validation import Validation, Validator, is_better
 
 CPU = torch.device("cpu")

@@ -22,8 +22,8 @@ class RandomMixture(nn.Module):
     [num_experts, inner], `down` [num_experts, inner, width] (its rows are what an inner unit writes), `down_bias`
     [num_experts, width]; there is no `router`. `down` and its bias start at zero, so a fresh mixture corrects nothing.
 
-    The two draws of a pass come from torch's default generator on the CPU, as dropout's do: whoever seeds a step (the
-    trainer does) gets the same step again, also in a process that resumes.
+    The two draws of a pass come from `generator`, or from torch's default generator on the CPU as dropout's do where it
+    is None: whoever seeds a step (the trainer does) gets the same step again, also in a process that resumes.
 
     Args:
         width: Width of the residual stream.
@@ -41,6 +41,7 @@ class RandomMixture(nn.Module):
         self.down = nn.Parameter(torch.zeros(num_experts, inner, width))
         self.down_bias = None if is_gated else nn.Parameter(torch.zeros(num_experts, width))
         self.activation = ACT2FN[activation]
+        self.generator: torch.Generator | None = None
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
         tensors = self._drawn() if self.training else average_experts(self)
@@ -52,7 +53,7 @@ class RandomMixture(nn.Module):
         return linear(inner_BTM, tensors["down"], tensors.get("down_bias"))
 
     def _drawn(self) -> dict[str, torch.Tensor]:
-        rising, falling = torch.randint(len(self.up), (2,)).tolist()
+        rising, falling = torch.randint(len(self.up), (2,), generator=self.generator).tolist()
         return {
             name: weight[falling].T if name == "down" else weight[falling if name == "down_bias" else rising]
             for name, weight in self.named_parameters()

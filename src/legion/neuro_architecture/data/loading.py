@@ -11,7 +11,7 @@ from legion.foundation.rng import RandomStream
 from legion.neuro_architecture.data.quiet import quiet_transformers
 from legion.neuro_architecture.spec.task import TaskKind
 
-__all__ = ["load_encoder", "load_meta", "load_task_model", "load_tokenizer", "model_type"]
+__all__ = ["draw_head", "load_encoder", "load_meta", "load_task_model", "load_tokenizer", "model_type"]
 
 _DROPOUTS: Final = (
     "hidden_dropout_prob",
@@ -79,8 +79,27 @@ def load_task_model(folder: Path, kind: TaskKind, labels: Sequence[str], *, seed
     if kind == "classification":
         _set_labels(config, labels)
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # what is fresh and stays frozen is the same for every seed
+        model = _load(folder, _auto_class(kind), config, fresh=_FRESH if kind == "classification" else ())
+    if kind == "classification":
+        draw_head(model, seed)
+    return model
+
+
+def draw_head(model: Any, seed: int) -> None:
+    """Draws the weights of the task head anew, as the family initialises them; the global generator stays as it is.
+
+    Args:
+        model: A classifier of transformers, on the CPU.
+        seed: Of the head.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(RandomStream(seed).child("head").seed)
-        return _load(folder, _auto_class(kind), config, fresh=_FRESH if kind == "classification" else ())
+        for name, module in model.named_children():
+            if name != model.base_model_prefix:
+                module.apply(model._init_weights)
 
 
 def load_encoder(folder: Path) -> Any:

@@ -17,15 +17,21 @@ class TrialState(StrEnum):
 
     ```
     running --finish--> completed --extend--> running
-       |  \--interrupt--> interrupted --resume--> running
+       | | \--interrupt--> interrupted --resume--> running
+       | \--pause--> paused --resume--> running
+       |               \--stop--> stopped --resume--> running
        \--diverge--> failed
     ```
+
+    Paused: at a rung, until its neighbours have come as far. Stopped: they did better; its numbers at the rung stand.
     """
 
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     COMPLETED = "completed"
     FAILED = "failed"
+    PAUSED = "paused"
+    STOPPED = "stopped"
 
 
 class TrialEvent(StrEnum):
@@ -36,6 +42,8 @@ class TrialEvent(StrEnum):
     RESUME = "resume"
     EXTEND = "extend"
     DIVERGE = "diverge"
+    PAUSE = "pause"
+    STOP = "stop"
 
 
 _MOVES: Final = {
@@ -45,6 +53,10 @@ _MOVES: Final = {
     (TrialState.RUNNING, TrialEvent.DIVERGE): TrialState.FAILED,
     (TrialState.INTERRUPTED, TrialEvent.RESUME): TrialState.RUNNING,
     (TrialState.COMPLETED, TrialEvent.EXTEND): TrialState.RUNNING,
+    (TrialState.RUNNING, TrialEvent.PAUSE): TrialState.PAUSED,
+    (TrialState.PAUSED, TrialEvent.RESUME): TrialState.RUNNING,
+    (TrialState.PAUSED, TrialEvent.STOP): TrialState.STOPPED,
+    (TrialState.STOPPED, TrialEvent.RESUME): TrialState.RUNNING,
 }
 
 

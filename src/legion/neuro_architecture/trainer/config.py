@@ -12,6 +12,7 @@ from legion.neuro_architecture.spec.task import TaskKind
 __all__ = ["TrainerConfig"]
 
 Count = Annotated[int, Field(ge=1)]
+CountOrNone = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0.0)]
 
 
@@ -25,13 +26,14 @@ class TrainerConfig(Value):
         num_validations: Most validations in a run, evenly spread; the last is at the last step.
         validation_share: A short run validates less often, so that it looks at no more than this many validation
             examples for each training example; but twice at least.
-        latency_examples: Validation examples timed one by one after training.
+        latency_examples: Validation examples timed one by one after training; 0 leaves the latency unmeasured.
         latency_warmup: Examples run before the timing starts.
         checkpoint_every_s: A checkpoint is due after as many seconds of work,
         checkpoint_share: and this share of the steps, whichever comes later,
         checkpoint_within_s: but no later than this many seconds.
         explosion_factor: A trial has diverged when its mean loss exceeds this multiple of its first loss
         explosion_window: over as many steps.
+        data_seed: Of the order of the examples and of the watched ones. The same for all trials that are compared.
     """
 
     max_tokens: Count = 256
@@ -39,13 +41,14 @@ class TrainerConfig(Value):
     validation_batch_size: Count = 32
     num_validations: Count = 5
     validation_share: Annotated[float, Field(gt=0.0)] = 0.5
-    latency_examples: Count = 20
-    latency_warmup: Count = 3
+    latency_examples: CountOrNone = 20
+    latency_warmup: CountOrNone = 3
     checkpoint_every_s: Seconds = 10.0
     checkpoint_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
     checkpoint_within_s: Seconds = 60.0
     explosion_factor: Annotated[float, Field(gt=1.0)] = 4.0
     explosion_window: Count = 10
+    data_seed: int = 0
 
     @classmethod
     def for_task(cls, kind: TaskKind) -> TrainerConfig:

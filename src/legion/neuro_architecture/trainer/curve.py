@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Self, final
+from typing import Any, final
 
 from legion.foundation.canonical import refuse_non_finite
 from legion.foundation.errors import IntegrityError
@@ -49,8 +49,6 @@ class Curve:
         os.fsync(self._file.fileno())
         return self._file.tell()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *failure: object) -> None:
+    def close(self) -> None:
+        """Lets go of the file."""
         self._file.close()

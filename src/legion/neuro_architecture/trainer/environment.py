@@ -16,7 +16,7 @@ from legion.foundation.errors import WorldError
 from legion.foundation.machine import available_cores, describe_machine
 from legion.foundation.settings import Settings
 
-__all__ = ["choose_device", "describe_place", "library_versions", "seed_torch", "torch_environment"]
+__all__ = ["choose_device", "describe_place", "library_versions", "torch_environment"]
 
 _LIBRARIES: Final = ("torch", "transformers", "peft", "tokenizers", "safetensors")
 
@@ -46,13 +46,6 @@ def torch_environment(settings: Settings) -> Iterator[torch.device]:
             yield device
     finally:
         torch.set_num_threads(threads)
-
-
-def seed_torch(seed: int, device: torch.device) -> None:
-    """Seeds the generators that `torch_environment` forked, and no other."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
 
 
 def describe_place(device: torch.device) -> dict[str, Any]:

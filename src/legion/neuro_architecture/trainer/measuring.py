@@ -14,7 +14,6 @@ from torch import Tensor
 
 from legion.foundation.clock import Clock
 from legion.neuro_architecture.spec.measurement import Measurement
-from legion.neuro_architecture.trainer.objective import move
 
 __all__ = ["measure_gpu_memory", "measure_latency", "measure_peak_memory", "reset_peaks"]
 
@@ -29,7 +28,7 @@ def measure_latency(
 ) -> Measurement:
     """Median time of a forward pass over each of `batches` (one example each), after `num_warmup` untimed passes."""
     model.eval()
-    inputs = [move({name: item for name, item in batch.items() if name != "labels"}, device) for batch in batches]
+    inputs = [{name: item.to(device) for name, item in batch.items() if name != "labels"} for batch in batches]
     for index in range(num_warmup):
         model(**inputs[index % len(inputs)])
     times_ms = []

@@ -33,7 +33,7 @@ def metrics_of(
         reason: Why it failed or stopped; the reason of every number that is missing.
     """
     found = _of_steps(progress) | measured
-    if state is TrialState.COMPLETED:
+    if state in (TrialState.COMPLETED, TrialState.PAUSED, TrialState.STOPPED):
         found |= _of_best(progress)
     why = reason or f"the trial is {state}"
     numbers = {name: found.get(name) or Measurement.absent(unit, why) for name, unit in METRIC_UNITS.items()}

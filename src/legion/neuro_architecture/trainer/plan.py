@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,11 +27,15 @@ class Beginning:
         stored: Metrics that already answer the call, or None.
         checkpoint: Where to continue, or None to start at step 0.
         is_replacing: Whether what lies in the run folder belongs to another trial and moves aside first.
+        found: Metrics and record of the trial that goes on, or None.
+        losses: Validation losses of a stored trial, by step.
     """
 
     stored: TrainingMetrics | None = None
     checkpoint: Checkpoint | None = None
     is_replacing: bool = False
+    found: tuple[TrainingMetrics, dict[str, Any]] | None = None
+    losses: dict[int, float] = field(default_factory=dict)
 
 
 def find_beginning(run: RunFolder, identity: dict[str, Any], steps: int) -> Beginning:
@@ -41,7 +45,7 @@ def find_beginning(run: RunFolder, identity: dict[str, Any], steps: int) -> Begi
     |---|---|---|---|
     | completed | its metrics | extend | anew |
     | failed | its metrics | anew | anew |
-    | interrupted or running (killed) | resume | resume, extended | anew |
+    | interrupted, paused, stopped, or running (killed) | resume | resume, extended | anew |
 
     Other data, seed or config: anew. Anew moves the old folder aside.
     """
@@ -51,10 +55,11 @@ def find_beginning(run: RunFolder, identity: dict[str, Any], steps: int) -> Begi
     if record.get("identity") != identity:
         return Beginning(is_replacing=True)
     if record.get("steps") == steps and _is_final(metrics, run):
-        return Beginning(stored=metrics)
+        losses = {item["step"]: item["loss"] for item in record.get("validations", ())}
+        return Beginning(stored=metrics, losses=losses)
     if metrics.state is TrialState.FAILED:
         return Beginning(is_replacing=True)
-    return _continuation(run, metrics.state, identity, steps)
+    return _continuation(run, metrics, record, identity, steps)
 
 
 def _is_final(metrics: TrainingMetrics, run: RunFolder) -> bool:
@@ -62,7 +67,10 @@ def _is_final(metrics: TrainingMetrics, run: RunFolder) -> bool:
     return is_complete or metrics.state is TrialState.FAILED
 
 
-def _continuation(run: RunFolder, state: TrialState, identity: dict[str, Any], steps: int) -> Beginning:
+def _continuation(
+    run: RunFolder, metrics: TrainingMetrics, record: dict[str, Any], identity: dict[str, Any], steps: int
+) -> Beginning:
+    state = metrics.state
     remove_leftovers(run.path)
     checkpoint = read_checkpoint(run.checkpoint_folder)
     if checkpoint is None:
@@ -70,7 +78,7 @@ def _continuation(run: RunFolder, state: TrialState, identity: dict[str, Any], s
     if checkpoint.identity != identity or checkpoint.progress.step > steps:
         return Beginning(is_replacing=True)
     transition(state, TrialEvent.EXTEND if state is TrialState.COMPLETED else TrialEvent.RESUME)
-    return Beginning(checkpoint=checkpoint)
+    return Beginning(checkpoint=checkpoint, found=(metrics, record))
 
 
 def move_aside(settings: Settings, run: RunFolder) -> Path:

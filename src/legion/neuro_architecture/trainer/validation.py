@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from legion.neuro_architecture.packed.group import Judged
+from legion.neuro_architecture.packed.objective import target_logits
 from legion.neuro_architecture.spec.task import TaskKind
-from legion.neuro_architecture.trainer.objective import target_logits
 
-__all__ = ["Validation", "Validator", "is_better"]
+__all__ = ["Validation", "Validator", "is_better", "validation_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +81,24 @@ class Validator:
             logits, targets = target_logits(model, batch, self._device, has_positions=self._has_positions)
             losses.append(cross_entropy(logits.float(), targets, reduction="none").double().cpu())
             hits += int((logits.argmax(dim=-1) == targets).sum())
-        all_losses = torch.cat(losses)
-        count = all_losses.numel()
-        spread = float(all_losses.std()) if count > 1 else 0.0
-        return Validation(
-            step=step,
-            loss=float(all_losses.mean()),
-            loss_error=spread / math.sqrt(count),
-            accuracy=hits / count,
-            num_predictions=count,
-            num_examples=sum(len(batch["labels"]) for batch in self._batches),
-        )
+        num_examples = sum(len(batch["labels"]) for batch in self._batches)
+        return _summary(torch.cat(losses), hits, step, num_examples)
+
+
+def validation_of(judged: Sequence[Judged], step: int, num_examples: int) -> Validation:
+    """The validation in one member's predictions, batch by batch."""
+    hits = sum(int(part.is_hit_N.sum()) for part in judged)
+    return _summary(torch.cat([part.losses_N for part in judged]), hits, step, num_examples)
+
+
+def _summary(losses_N: Tensor, hits: int, step: int, num_examples: int) -> Validation:
+    count = losses_N.numel()
+    spread = float(losses_N.std()) if count > 1 else 0.0
+    return Validation(
+        step=step,
+        loss=float(losses_N.mean()),
+        loss_error=spread / math.sqrt(count),
+        accuracy=hits / count,
+        num_predictions=count,
+        num_examples=num_examples,
+    )

@@ -1,4 +1,4 @@
-"""The logits that are trained and the targets they are compared with, for both kinds of task."""
+"""The logits that are trained and the targets they are compared with, of a model that runs as a whole."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["accepts_positions", "move", "target_logits"]
+from legion.neuro_architecture.packed.inputs import IGNORED
 
-IGNORED = -100
+__all__ = ["accepts_positions", "target_logits"]
 
 
 def accepts_positions(model: Any) -> bool:
     """Whether the model can leave out logits that nobody compares (`logits_to_keep`)."""
     return "logits_to_keep" in inspect.signature(model.forward).parameters
-
-
-def move(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """The batch on `device`."""
-    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def target_logits(
@@ -34,12 +29,12 @@ def target_logits(
 
     Args:
         model: Takes `input_ids` and `attention_mask`, gives `.logits`.
-        batch: A collated batch on the CPU.
+        batch: A collated batch, on any device.
         device: Where the model is.
         has_positions: Whether the model takes `logits_to_keep`.
     """
     labels = batch["labels"]
-    inputs = move({name: tensor for name, tensor in batch.items() if name != "labels"}, device)
+    inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items() if name != "labels"}
     if labels.dim() == 1:
         return model(**inputs).logits, labels.to(device)
     first = _first_target(labels)

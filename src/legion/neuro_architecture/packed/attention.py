@@ -1,0 +1,117 @@
+"""Attention over a population: queries, keys and values of one member (g = 1, shared by all) or of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+__all__ = ["Context", "Kernel", "attend", "causal_context", "heads", "padding_context", "take"]
+
+# `eager` is two batched products and a softmax, which beats torch's own on CPUs with short texts; `sdpa` is torch's.
+Kernel = Literal["eager", "sdpa"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What every block needs of a batch beside the hidden states.
+
+    Attributes:
+        bias: Added to the scores: [B, 1, 1, T] where all positions see the same, [B, 1, T, T] where they do not;
+            None where nothing is masked.
+        kernel: How attention is computed.
+        cos: Rotary tables [1, T, D], where the family has them.
+        sin: Likewise.
+    """
+
+    bias: Tensor | None
+    kernel: Kernel
+    cos: Tensor | None = None
+    sin: Tensor | None = None
+
+    def bias_at(self, read_BR: Tensor | None) -> Tensor | None:
+        """The rows of `bias` for the positions that are read, all of them for None."""
+        if self.bias is None or read_BR is None or self.bias.shape[2] == 1:
+            return self.bias
+        index = read_BR[:, None, :, None].expand(-1, 1, -1, self.bias.shape[-1])
+        return self.bias.gather(2, index)
+
+
+def padding_context(mask_BT: Tensor, dtype: torch.dtype, kernel: Kernel) -> Context:
+    """For encoders: every position sees every token that is no padding."""
+    if bool(mask_BT.all()):
+        return Context(bias=None, kernel=kernel)
+    hidden = mask_BT[:, None, None, :] == 0
+    bias = torch.zeros(hidden.shape, dtype=dtype, device=mask_BT.device)
+    return Context(bias=bias.masked_fill_(hidden, torch.finfo(dtype).min), kernel=kernel)
+
+
+def causal_context(
+    mask_BT: Tensor, dtype: torch.dtype, kernel: Kernel, *, cos: Tensor | None = None, sin: Tensor | None = None
+) -> Context:
+    """For decoders: every position sees itself and the tokens before it that are no padding."""
+    length = mask_BT.shape[1]
+    future = torch.ones(length, length, dtype=torch.bool, device=mask_BT.device).triu(1)
+    hidden = future | (mask_BT[:, None, None, :] == 0)
+    bias = torch.zeros(hidden.shape, dtype=dtype, device=mask_BT.device)
+    return Context(bias=bias.masked_fill_(hidden, torch.finfo(dtype).min), kernel=kernel, cos=cos, sin=sin)
+
+
+def take(x_gBTD: Tensor, read_BR: Tensor | None) -> Tensor:
+    """The positions that are read, [g, B, R, D]; all for None."""
+    if read_BR is None:
+        return x_gBTD
+    index = read_BR[None, :, :, None].expand(x_gBTD.shape[0], -1, -1, x_gBTD.shape[-1])
+    return x_gBTD.gather(2, index)
+
+
+def heads(x_gBTD: Tensor, head_dim: int) -> Tensor:
+    """Split into heads: [g, B, H, T, head_dim]."""
+    return x_gBTD.unflatten(-1, (-1, head_dim)).transpose(2, 3)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, scale: float, kernel: Kernel) -> Tensor:
+    """softmax(q k' scale + bias) v, heads joined again: [g, B, R, H * D].
+
+    Args:
+        q: [g, B, H, R, D].
+        k: [g, B, K, T, D]; where K < H, each head of k serves H / K heads of q (grouped queries).
+        v: Likewise. g is 1 or the same number in all three.
+        bias: As `Context.bias`, for the rows of q.
+        scale: Of the products.
+        kernel: How.
+    """
+    size = max(q.shape[0], k.shape[0], v.shape[0])
+    q, k, v = (part.expand(size, *part.shape[1:]) for part in (q, k, v))
+    found = _torch_kernel(q, k, v, bias, scale) if kernel == "sdpa" else _eager(q, k, v, bias, scale)
+    return found.transpose(2, 3).flatten(3)
+
+
+def _eager(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    repeats = q.shape[2] // k.shape[2]
+    rows = q.shape[3]
+    folded = (q * scale).unflatten(2, (k.shape[2], repeats)).flatten(3, 4)  # [g, B, K, repeats * R, D]
+    scores = folded @ k.transpose(-1, -2)
+    if bias is not None:
+        scores = scores.unflatten(3, (repeats, rows)) + bias.unsqueeze(2)
+        scores = scores.flatten(3, 4)
+    weights = scores.float().softmax(-1).to(q.dtype)
+    return (weights @ v).unflatten(3, (repeats, rows)).flatten(2, 3)
+
+
+def _torch_kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    size, batch = q.shape[:2]
+    flat_bias = None if bias is None else bias.expand(size, *bias.shape).flatten(0, 1)
+    found = scaled_dot_product_attention(
+        q.flatten(0, 1),
+        k.flatten(0, 1),
+        v.flatten(0, 1),
+        attn_mask=flat_bias,
+        scale=scale,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    return found.unflatten(0, (size, batch))

@@ -1,0 +1,252 @@
+"""Members that start at one block, passed through the base together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from legion.neuro_architecture.adapters import auxiliary_loss
+from legion.neuro_architecture.packed.attention import Context
+from legion.neuro_architecture.packed.building import assemble
+from legion.neuro_architecture.packed.inputs import Inputs
+from legion.neuro_architecture.packed.member import Member
+from legion.neuro_architecture.packed.objective import accepts_positions, target_logits
+from legion.neuro_architecture.packed.stacking import own_piece
+from legion.neuro_architecture.packed.trunk import Trunk
+
+__all__ = ["Group", "Judged", "PackedGroup", "StepOutcome", "Turn", "WholeGroup"]
+
+# torch's global generator serves one member at a time.
+_GLOBAL_DRAWS: Final = threading.Lock()
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one member does at one step.
+
+    Attributes:
+        step: Number of the update, counted from 0.
+        rate: Its learning rate.
+    """
+
+    step: int
+    rate: float
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutcome:
+    """What one step was: losses in nats, the gradient's norm before clipping, the rate, the batch's size, and the
+    member's share of the group's time in seconds.
+    """
+
+    loss: float
+    auxiliary_loss: float | None
+    gradient_norm: float
+    learning_rate: float
+    num_tokens: int
+    num_examples: int
+    seconds: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One member's predictions on one batch, on the CPU: losses in nats (fp64), hits, and the predicted classes."""
+
+    losses_N: Tensor
+    is_hit_N: Tensor
+    predicted_N: Tensor
+
+
+class Group(Protocol):
+    """Members that are stepped and measured together."""
+
+    @property
+    def members(self) -> tuple[Member, ...]: ...
+
+    @property
+    def lowest(self) -> int:
+        """The block at which its pass begins."""
+        ...
+
+    def step(self, x_BTD: Tensor, context: Context | None, inputs: Inputs, turns: Sequence[Turn]) -> list[StepOutcome]:
+        """One update of every member, from the hidden states before block `lowest`, [1, B, T, D]."""
+        ...
+
+    def measure(self, x_BTD: Tensor, context: Context | None, inputs: Inputs) -> list[Judged]:
+        """Every member's predictions, without a trace on weights or random states."""
+        ...
+
+
+@final
+class PackedGroup:
+    """Stacks and single modules of several members on one trunk. For one thread at a time.
+
+    Args:
+        members: All with the same `lowest` and `reads_all`, none `whole`.
+        trunk: The frozen base.
+        head: The base's own head for causal models; None where each member trains its own.
+    """
+
+    def __init__(self, members: Sequence[Member], trunk: Trunk, head: Any) -> None:
+        self.members = tuple(members)
+        self.lowest = members[0].lowest
+        self._trunk = trunk
+        self._head = head
+        self._reads_all = members[0].reads_all
+        self._generators: list[torch.Generator | None] = [None] * len(members)
+        assembly = assemble(members, self._draw)
+        self._sites = assembly.sites
+        self._heads = assembly.head
+        for member, pieces in zip(members, assembly.pieces, strict=True):
+            member.place(pieces)
+        loose = {
+            id(piece.gradient): piece.gradient
+            for pieces in assembly.pieces
+            for piece in pieces
+            if piece.parameter.grad is piece.gradient
+        }
+        self._gradients = [stack.leaf.grad for stack in assembly.leaves] + list(loose.values())
+
+    def step(self, x_BTD: Tensor, context: Context | None, inputs: Inputs, turns: Sequence[Turn]) -> list[StepOutcome]:
+        began_s = time.perf_counter()
+        torch._foreach_zero_([item for item in self._gradients if item is not None])
+        self._begin(inputs, turns)
+        logits = self._logits(x_BTD, context, inputs)
+        losses = [cross_entropy(each.float(), inputs.targets_N) for each in logits]
+        extra = [member.auxiliary_loss() for member in self.members]
+        torch.stack([*losses, *(item for item in extra if item is not None)]).sum().backward()
+        norms = [member.optimizer.step(turn.rate) for member, turn in zip(self.members, turns, strict=True)]
+        found = torch.stack([*losses, *norms]).tolist()
+        share_s = (time.perf_counter() - began_s) / len(self.members)
+        auxiliary = [None if item is None else float(item.detach()) for item in extra]
+        return [
+            StepOutcome(
+                loss=found[place],
+                auxiliary_loss=auxiliary[place],
+                gradient_norm=found[len(losses) + place],
+                learning_rate=turn.rate,
+                num_tokens=inputs.num_tokens,
+                num_examples=inputs.num_examples,
+                seconds=share_s,
+            )
+            for place, turn in enumerate(turns)
+        ]
+
+    @torch.no_grad()
+    def measure(self, x_BTD: Tensor, context: Context | None, inputs: Inputs) -> list[Judged]:
+        self._generators = [None] * len(self.members)
+        for member in self.members:
+            member.begin(inputs.mask, is_training=False, generator=None)
+        judged = [_judge(logits, inputs.targets_N) for logits in self._logits(x_BTD, context, inputs)]
+        for member in self.members:
+            member.auxiliary_loss()
+        return judged
+
+    def _begin(self, inputs: Inputs, turns: Sequence[Turn]) -> None:
+        device = inputs.mask.device
+        for place, (member, turn) in enumerate(zip(self.members, turns, strict=True)):
+            seed = member.dropout_seed(turn.step)
+            self._generators[place] = torch.Generator(device=device).manual_seed(seed)
+            on_cpu = torch.Generator().manual_seed(seed)
+            member.begin(inputs.mask, is_training=True, generator=on_cpu)
+
+    def _draw(self, place: int, shape: tuple[int, ...], share: float) -> Tensor | None:
+        generator = self._generators[place]
+        if generator is None or share == 0.0:
+            return None
+        kept = torch.rand(shape, generator=generator, device=generator.device) >= share
+        return kept.float() / (1.0 - share)
+
+    def _logits(self, x: Tensor, context: Context | None, inputs: Inputs) -> list[Tensor]:
+        """Each member's logits [N, C]."""
+        if context is None:
+            raise RuntimeError("a packed group needs the batch's context")
+        last = self._trunk.num_blocks - 1
+        for index in range(self.lowest, last + 1):
+            read = inputs.read_BR if index == last and not self._reads_all else None
+            x = self._trunk.block(index, x, context, self._sites, read)
+        if self._reads_all:
+            x = x.gather(2, inputs.read_BR[None, :, :, None].expand(x.shape[0], -1, -1, x.shape[-1]))
+        rows_gND = self._trunk.rows(x[:, inputs.is_target_BR])
+        rows_GND = rows_gND.expand(len(self.members), *rows_gND.shape[1:])
+        if self._heads is not None:
+            weight = self._heads["weight"].leaf
+            logits = torch.bmm(rows_GND.float(), weight.transpose(1, 2))
+            bias = self._heads.get("bias")
+            return list(logits if bias is None else logits + bias.leaf.unsqueeze(1))
+        if self._head is not None:
+            return [self._head(rows_ND) for rows_ND in rows_GND]
+        return [
+            member.head(rows_ND.float().unsqueeze(1))
+            for member, rows_ND in zip(self.members, rows_GND, strict=True)
+            if member.head is not None
+        ]
+
+
+@final
+class WholeGroup:
+    """One member whose model runs as a whole: virtual tokens, or a base whose blocks are not known.
+
+    Args:
+        member: The member.
+        device: Where it is.
+    """
+
+    def __init__(self, member: Member, device: torch.device) -> None:
+        self.members = (member,)
+        self.lowest = 0
+        self._member = member
+        self._device = device
+        self._has_positions = accepts_positions(member.model)
+        pieces = tuple(own_piece(parameter) for parameter in member.parameters.values())
+        member.place(pieces)
+        self._gradients = [piece.gradient for piece in pieces]
+
+    def step(self, x_BTD: Tensor, context: Context | None, inputs: Inputs, turns: Sequence[Turn]) -> list[StepOutcome]:  # noqa: ARG002 - the group's own signature
+        began_s = time.perf_counter()
+        member, (turn,) = self._member, turns
+        torch._foreach_zero_(self._gradients)
+        devices = [self._device] if self._device.type == "cuda" else []
+        with _GLOBAL_DRAWS, torch.random.fork_rng(devices=devices):
+            torch.manual_seed(member.dropout_seed(turn.step))
+            member.model.train()
+            logits, targets = target_logits(member.model, inputs.batch, self._device, has_positions=self._has_positions)
+            loss = cross_entropy(logits.float(), targets)
+            extra = auxiliary_loss(member.model)
+            (loss if extra is None else loss + extra).backward()
+        norm = member.optimizer.step(turn.rate)
+        return [
+            StepOutcome(
+                loss=float(loss.detach()),
+                auxiliary_loss=None if extra is None else float(extra.detach()),
+                gradient_norm=float(norm),
+                learning_rate=turn.rate,
+                num_tokens=inputs.num_tokens,
+                num_examples=inputs.num_examples,
+                seconds=time.perf_counter() - began_s,
+            )
+        ]
+
+    @torch.no_grad()
+    def measure(self, x_BTD: Tensor, context: Context | None, inputs: Inputs) -> list[Judged]:  # noqa: ARG002 - as above
+        self._member.model.eval()
+        logits, targets = target_logits(
+            self._member.model, inputs.batch, self._device, has_positions=self._has_positions
+        )
+        return [_judge(logits, targets)]
+
+
+def _judge(logits_NC: Tensor, targets_N: Tensor) -> Judged:
+    predicted_N = logits_NC.argmax(dim=-1)
+    losses_N = cross_entropy(logits_NC.float(), targets_N, reduction="none").double()
+    return Judged(losses_N.cpu(), (predicted_N == targets_N).cpu(), predicted_N.cpu())

@@ -1,0 +1,204 @@
+"""One trial's adapter on a model of its own that shares every frozen weight with the base."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final, Literal, final
+
+import torch
+from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor, nn
+
+from legion.foundation.rng import RandomStream
+from legion.neuro_architecture.adapters import auxiliary_loss, build_adapter, trainable_parameters
+from legion.neuro_architecture.adapters.bottleneck import BottleneckLayer
+from legion.neuro_architecture.adapters.experts import ExpertMixture
+from legion.neuro_architecture.adapters.mixture import MixtureLayer
+from legion.neuro_architecture.adapters.random_experts import RandomMixture
+from legion.neuro_architecture.adapters.routing import RoutingTrace
+from legion.neuro_architecture.adapters.split import SplitLayer
+from legion.neuro_architecture.anatomy import ModelAnatomy
+from legion.neuro_architecture.data.loading import draw_head
+from legion.neuro_architecture.packed.optimizer import MemberOptimizer
+from legion.neuro_architecture.packed.stacking import Piece, own_piece
+from legion.neuro_architecture.spec.architecture import AnyArchitecture
+from legion.neuro_architecture.spec.proposal import TrainingRecipe
+
+__all__ = ["ADAPTER", "Form", "Member", "is_plain_lora"]
+
+ADAPTER: Final = "default"
+# How a member's adapter joins the shared pass: as rows of batched products, as its own layers on its own rows, or not
+# at all (its model runs as a whole, beside the others).
+Form = Literal["stacked", "looped", "whole"]
+
+
+@final
+class Member:
+    """A trial in a pool. Everything random of it comes from its own seeds, so its neighbours change nothing.
+
+    Its model holds PEFT's names and modules: what saves, loads or serves adapters takes it as any other. While the
+    member is in a group, its weights are views of the group's stacks.
+
+    Args:
+        name: Unique in the pool.
+        architecture: The adapter.
+        recipe: How it is trained.
+        base: The frozen base of the whole pool; not changed.
+        anatomy: Of the base.
+        stream: Where head, adapter and dropout are drawn from.
+        is_known: Whether the base's blocks are known one by one (`find_trunk`).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        architecture: AnyArchitecture,
+        recipe: TrainingRecipe,
+        base: Any,
+        anatomy: ModelAnatomy,
+        stream: RandomStream,
+        *,
+        is_known: bool,
+    ) -> None:
+        self.name = name
+        self.architecture = architecture
+        self.recipe = recipe
+        self._dropout = stream.child("dropout")
+        own = _sharing_copy(base, anatomy.head_modules)
+        if anatomy.head_modules:
+            draw_head(own, stream.child("head").seed)
+        device = next(base.parameters()).device
+        self.model: Any = build_adapter(architecture).apply(own, seed=stream.child("adapter").seed).to(device)
+        for parameter in trainable_parameters(self.model).values():
+            parameter.data = parameter.data.float()  # masters stay in fp32 where the base is in bf16
+        self.parameters: dict[str, nn.Parameter] = trainable_parameters(self.model)
+        self.optimizer = MemberOptimizer(recipe)
+        self.layers = _tuner_layers(self.model)
+        blocks = {_block_of(path, anatomy) for path in self.layers}
+        self.form: Form = _form(self.layers, anatomy) if is_known and self.layers else "whole"
+        self.lowest = min(blocks) if self.form != "whole" else 0
+        self.reads_all = self._is_balanced() and max(blocks, default=0) == anatomy.num_layers - 1
+        self.place(tuple(own_piece(parameter) for parameter in self.parameters.values()))
+
+    @property
+    def family(self) -> str:
+        """What stacks together first."""
+        return self.architecture.strategy
+
+    @property
+    def num_parameters(self) -> int:
+        """Trainable weights, head included."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+    @property
+    def head(self) -> nn.Module | None:
+        """The task head that is trained, or None for a causal model."""
+        wrappers = [module for module in self.model.modules() if isinstance(module, ModulesToSaveWrapper)]
+        return wrappers[0].modules_to_save[ADAPTER] if wrappers else None
+
+    @property
+    def has_own_networks(self) -> bool:
+        """Whether feed-forward networks of the base give way to its own."""
+        return any(isinstance(layer, SplitLayer) for layer in self.layers.values())
+
+    def dropout_seed(self, step: int) -> int:
+        """Of everything that is drawn in the pass of step `step`."""
+        return self._dropout.child(str(step)).seed
+
+    def place(self, pieces: tuple[Piece, ...]) -> None:
+        """Takes note of where a group has put the weights."""
+        known = {id(piece.parameter): piece for piece in pieces}
+        self.optimizer.place({name: known[id(parameter)] for name, parameter in self.parameters.items()})
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the trainable tensors on the CPU."""
+        return {
+            name: item.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, item in self.parameters.items()
+        }
+
+    @torch.no_grad()
+    def set_weights(self, weights: dict[str, Tensor]) -> None:
+        """Puts trainable tensors back, wherever they lie."""
+        for name, parameter in self.parameters.items():
+            parameter.data.copy_(weights[name])
+
+    def begin(self, mask_BT: Tensor, *, is_training: bool, generator: torch.Generator | None) -> None:
+        """Before a pass: modes, routing traces, and where an untrained draw comes from."""
+        for layer in self.layers.values():
+            layer.train(is_training)
+            if isinstance(layer, MixtureLayer):
+                mixture = layer.mixture_adapter[ADAPTER]
+                if isinstance(mixture, RandomMixture):
+                    mixture.generator = generator
+        trace = self._trace
+        if trace is not None:
+            trace.logits = {}
+            trace.attention_mask = mask_BT
+
+    def auxiliary_loss(self) -> Tensor | None:
+        """After a pass: the weighted load-balance loss, or None where there is none."""
+        trace = self._trace
+        if trace is None:
+            return None
+        for path, layer in self.layers.items():
+            mixture = layer.mixture_adapter[ADAPTER] if isinstance(layer, MixtureLayer) else None
+            if isinstance(mixture, ExpertMixture):
+                trace.note(path, mixture.take_logits())
+        loss = auxiliary_loss(self.model) if self._is_balanced() else None
+        trace.logits = {}
+        return loss
+
+    @property
+    def _trace(self) -> RoutingTrace | None:
+        return next(
+            (layer.trace for layer in self.layers.values() if isinstance(layer, MixtureLayer | SplitLayer)), None
+        )
+
+    def _is_balanced(self) -> bool:
+        architecture = self.architecture
+        if architecture.strategy == "MoE":
+            return architecture.load_balancing and architecture.routing == "learned"
+        return architecture.strategy == "SparseRouting" and architecture.load_balancing
+
+
+def _sharing_copy(base: Any, head_modules: tuple[str, ...]) -> Any:
+    """The same modules around the same weights, but for a head of its own."""
+    own = {id(weight) for name in head_modules for weight in base.get_submodule(name).parameters()}
+    shared = [weight for weight in (*base.parameters(), *base.buffers()) if id(weight) not in own]
+    return copy.deepcopy(base, {id(weight): weight for weight in shared})
+
+
+def _tuner_layers(model: Any) -> dict[str, Any]:
+    """The adapted layers by their path in the base; inner parts of a layer are not listed apart."""
+    found = {
+        name: module for name, module in model.get_base_model().named_modules() if isinstance(module, BaseTunerLayer)
+    }
+    return {name.replace(".base_layer", ""): module for name, module in found.items()}
+
+
+def _block_of(path: str, anatomy: ModelAnatomy) -> int:
+    return next(layer.index for layer in anatomy.layers if f"{path}.".startswith(f"{layer.path}."))
+
+
+def is_plain_lora(layer: Any) -> bool:
+    """Whether a layer is y + scale B A x and nothing else."""
+    return type(layer) is LoraLinear and not layer.use_dora.get(ADAPTER, False) and not layer.lora_bias[ADAPTER]
+
+
+def _form(layers: dict[str, Any], anatomy: ModelAnatomy) -> Form:
+    linears = {linear.path for block in anatomy.layers for linear in block.linears}
+    if all(isinstance(layer, BottleneckLayer) or is_plain_lora(layer) for layer in layers.values()):
+        return "stacked"
+    for path, layer in layers.items():
+        if isinstance(layer, MixtureLayer | SplitLayer):
+            continue
+        if path not in linears or _has_dropout(layer):
+            return "whole"
+    return "looped"
+
+
+def _has_dropout(layer: nn.Module) -> bool:
+    return any(isinstance(module, nn.Dropout) and module.p > 0.0 for module in layer.modules())
