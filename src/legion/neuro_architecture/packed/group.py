@@ -60,11 +60,13 @@ class StepOutcome:
 @final
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One member's predictions on one batch, on the CPU: losses in nats (fp64), hits, and the predicted classes."""
+    """One member's predictions on one batch, on the CPU: losses in nats (fp64), hits, and a classifier's logits; None
+    for a causal model, whose logits are as wide as its vocabulary.
+    """
 
     losses_N: Tensor
     is_hit_N: Tensor
-    predicted_N: Tensor
+    logits_NC: Tensor | None
 
 
 class Group(Protocol):
@@ -147,7 +149,10 @@ class PackedGroup:
         self._generators = [None] * len(self.members)
         for member in self.members:
             member.begin(inputs.mask, is_training=False, generator=None)
-        judged = [_judge(logits, inputs.targets_N) for logits in self._logits(x_BTD, context, inputs)]
+        judged = [
+            _judge(logits, inputs.targets_N, is_causal=self._head is not None)
+            for logits in self._logits(x_BTD, context, inputs)
+        ]
         for member in self.members:
             member.auxiliary_loss()
         return judged
@@ -243,10 +248,10 @@ class WholeGroup:
         logits, targets = target_logits(
             self._member.model, inputs.batch, self._device, has_positions=self._has_positions
         )
-        return [_judge(logits, targets)]
+        return [_judge(logits, targets, is_causal=inputs.batch["labels"].dim() == 2)]
 
 
-def _judge(logits_NC: Tensor, targets_N: Tensor) -> Judged:
-    predicted_N = logits_NC.argmax(dim=-1)
+def _judge(logits_NC: Tensor, targets_N: Tensor, *, is_causal: bool) -> Judged:
     losses_N = cross_entropy(logits_NC.float(), targets_N, reduction="none").double()
-    return Judged(losses_N.cpu(), (predicted_N == targets_N).cpu(), predicted_N.cpu())
+    is_hit_N = logits_NC.argmax(dim=-1) == targets_N
+    return Judged(losses_N.cpu(), is_hit_N.cpu(), None if is_causal else logits_NC.float().cpu())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any, Final, Literal, final
 
 import torch
@@ -12,7 +13,8 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 
 from legion.foundation.rng import RandomStream
-from legion.neuro_architecture.adapters import auxiliary_loss, build_adapter, trainable_parameters
+from legion.neuro_architecture.adapters import auxiliary_loss, build_adapter, load_adapter, trainable_parameters
+from legion.neuro_architecture.adapters.attachment import attachment_of
 from legion.neuro_architecture.adapters.bottleneck import BottleneckLayer
 from legion.neuro_architecture.adapters.experts import ExpertMixture
 from legion.neuro_architecture.adapters.mixture import MixtureLayer
@@ -24,9 +26,9 @@ from legion.neuro_architecture.data.loading import draw_head
 from legion.neuro_architecture.packed.optimizer import MemberOptimizer
 from legion.neuro_architecture.packed.stacking import Piece, own_piece
 from legion.neuro_architecture.spec.architecture import AnyArchitecture
-from legion.neuro_architecture.spec.proposal import TrainingRecipe
+from legion.neuro_architecture.spec.proposal import BaseReference, TrainingRecipe
 
-__all__ = ["ADAPTER", "Form", "Member", "is_plain_lora"]
+__all__ = ["ADAPTER", "Form", "Member", "fresh_model", "is_plain_lora", "stored_model"]
 
 ADAPTER: Final = "default"
 # How a member's adapter joins the shared pass: as rows of batched products, as its own layers on its own rows, or not
@@ -43,35 +45,29 @@ class Member:
 
     Args:
         name: Unique in the pool.
-        architecture: The adapter.
+        model: The adapted model, around the pool's own frozen weights (`fresh_model`, `stored_model`).
         recipe: How it is trained.
-        base: The frozen base of the whole pool; not changed.
         anatomy: Of the base.
-        stream: Where head, adapter and dropout are drawn from.
+        stream: Where its draws while training come from.
         is_known: Whether the base's blocks are known one by one (`find_trunk`).
     """
 
     def __init__(
         self,
         name: str,
-        architecture: AnyArchitecture,
+        model: Any,
         recipe: TrainingRecipe,
-        base: Any,
         anatomy: ModelAnatomy,
         stream: RandomStream,
         *,
         is_known: bool,
     ) -> None:
         self.name = name
-        self.architecture = architecture
+        self.architecture: AnyArchitecture = attachment_of(model).architecture
         self.recipe = recipe
         self._dropout = stream.child("dropout")
-        own = _sharing_copy(base, anatomy.head_modules)
-        if anatomy.head_modules:
-            draw_head(own, stream.child("head").seed)
-        device = next(base.parameters()).device
-        self.model: Any = build_adapter(architecture).apply(own, seed=stream.child("adapter").seed).to(device)
-        for parameter in trainable_parameters(self.model).values():
+        self.model: Any = model
+        for parameter in trainable_parameters(model).values():
             parameter.data = parameter.data.float()  # masters stay in fp32 where the base is in bf16
         self.parameters: dict[str, nn.Parameter] = trainable_parameters(self.model)
         self.optimizer = MemberOptimizer(recipe)
@@ -162,6 +158,36 @@ class Member:
         if architecture.strategy == "MoE":
             return architecture.load_balancing and architecture.routing == "learned"
         return architecture.strategy == "SparseRouting" and architecture.load_balancing
+
+
+def fresh_model(base: Any, architecture: AnyArchitecture, anatomy: ModelAnatomy, stream: RandomStream) -> Any:
+    """A fresh adapter on a copy of `base` that shares its frozen weights.
+
+    Args:
+        base: The frozen base of the whole pool; not changed.
+        architecture: The adapter.
+        anatomy: Of the base.
+        stream: Where head and adapter are drawn from.
+
+    Raises:
+        AdapterError: the architecture does not fit the base.
+    """
+    own = _sharing_copy(base, anatomy.head_modules)
+    if anatomy.head_modules:
+        draw_head(own, stream.child("head").seed)
+    device = next(base.parameters()).device
+    return build_adapter(architecture).apply(own, seed=stream.child("adapter").seed).to(device)
+
+
+def stored_model(base: Any, folder: Path, reference: BaseReference, anatomy: ModelAnatomy) -> Any:
+    """The adapter in a folder on a copy of `base` that shares its frozen weights, ready to train or to measure.
+
+    Raises:
+        AdapterError: the files are damaged, do not fit, or belong to another base.
+    """
+    device = next(base.parameters()).device
+    adapted = load_adapter(_sharing_copy(base, anatomy.head_modules), folder, base=reference)
+    return adapted.to(device)
 
 
 def _sharing_copy(base: Any, head_modules: tuple[str, ...]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, final
 
 import torch
@@ -17,11 +18,11 @@ from legion.neuro_architecture.packed.attention import Context
 from legion.neuro_architecture.packed.dispatch import Dispatch
 from legion.neuro_architecture.packed.group import Group, Judged, PackedGroup, StepOutcome, Turn, WholeGroup
 from legion.neuro_architecture.packed.inputs import Inputs, Reading, read_inputs
-from legion.neuro_architecture.packed.member import Member
+from legion.neuro_architecture.packed.member import Member, fresh_model, stored_model
 from legion.neuro_architecture.packed.prefix import CacheBudget, Prefix, PrefixCounts
 from legion.neuro_architecture.packed.trunk import find_trunk
 from legion.neuro_architecture.spec.architecture import AnyArchitecture
-from legion.neuro_architecture.spec.proposal import TrainingRecipe
+from legion.neuro_architecture.spec.proposal import BaseReference, TrainingRecipe
 
 __all__ = ["Pool", "PoolReport"]
 
@@ -102,17 +103,30 @@ class Pool:
         return tuple(self._members.values())
 
     def add(self, name: str, architecture: AnyArchitecture, recipe: TrainingRecipe, stream: RandomStream) -> Member:
-        """A fresh member.
+        """A fresh member, drawn from `stream`.
 
         Raises:
             InvalidValueError: the name is taken.
             AdapterError: the architecture does not fit the base.
         """
+        model = fresh_model(self._base, architecture, self._anatomy, stream)
+        return self._take(name, model, recipe, stream)
+
+    def load(self, name: str, folder: Path, reference: BaseReference) -> Member:
+        """A member with the adapter that a folder holds.
+
+        Raises:
+            InvalidValueError: the name is taken.
+            AdapterError: the files are damaged, do not fit, or belong to another base.
+        """
+        model = stored_model(self._base, folder, reference, self._anatomy)
+        return self._take(name, model, TrainingRecipe(), RandomStream(0))
+
+    def _take(self, name: str, model: Any, recipe: TrainingRecipe, stream: RandomStream) -> Member:
         if name in self._members:
             raise InvalidValueError(f"the pool has a member {name!r} already")
-        member = Member(name, architecture, recipe, self._base, self._anatomy, stream, is_known=self.is_known)
-        self._members[name] = member
-        return member
+        self._members[name] = Member(name, model, recipe, self._anatomy, stream, is_known=self.is_known)
+        return self._members[name]
 
     def drop(self, names: Sequence[str]) -> None:
         """Lets members go; stacks that held them are made anew without them, and their memory is returned."""
@@ -121,7 +135,9 @@ class Pool:
         self._groups = {key: group for key, group in self._groups.items() if not gone.intersection(key)}
 
     def read(self, batch: dict[str, Tensor]) -> Inputs:
-        """A collated batch with what the base's head reads of it."""
+        """A collated batch with what the base's head reads of it; a classifier's may come without labels."""
+        if "labels" not in batch and not self._anatomy.is_causal:
+            batch = batch | {"labels": torch.zeros(len(batch["input_ids"]), dtype=torch.long)}
         reading: Reading = self._trunk.reading if self._trunk else "targets" if self._anatomy.is_causal else "first"
         return read_inputs(batch, reading, self._device, pad_token_id=self._base.config.pad_token_id)
 
