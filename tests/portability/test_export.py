@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shlex
 
 import pytest
 import torch
@@ -120,6 +121,27 @@ def test_an_engine_that_is_not_here_is_said_loudly(tiny_bases, adapters, setting
     assert exported.reason == MISSING
     assert f"**Not certified**: {MISSING}" in (tmp_path / "out" / CARD_NAME).read_text()
     assert not (tmp_path / "out" / CERTIFICATE_NAME).exists()
+
+
+def test_a_proof_that_is_made_later_stands_in_the_card(tiny_bases, adapters, settings, tmp_path):
+    _export(tiny_bases, adapters, settings, "llama", "transformers", tmp_path / "out", engine=MISSING)
+    before = (tmp_path / "out" / CARD_NAME).read_text()
+    certificate = recertify(tmp_path / "out", settings)
+    after = (tmp_path / "out" / CARD_NAME).read_text()
+    assert "Not certified" not in after
+    assert f"{certificate.largest_difference:.2g}" in after
+    assert certificate.created_at in after
+    head, heading, _ = before.partition("## Parity")
+    assert after.startswith(head + heading)
+    (tmp_path / "out" / CARD_NAME).write_text("a card of mine")
+    recertify(tmp_path / "out", settings)
+    assert (tmp_path / "out" / CARD_NAME).read_text() == "a card of mine"
+
+
+def test_serving_commands_are_words_of_a_shell_whatever_the_folder_is_called(tiny_bases, adapters, settings, tmp_path):
+    out = tmp_path / "my best model"
+    exported = _export(tiny_bases, adapters, settings, "llama", "llama.cpp", out, engine=MISSING)
+    assert str(out / GGUF_NAME) in shlex.split(exported.serving[0])
 
 
 def test_an_export_to_ollama_holds_a_gguf_and_its_modelfile(tiny_bases, adapters, settings, tmp_path):

@@ -57,6 +57,7 @@ def command(
     from legion.cli.progress import TerminalProgress
     from legion.foundation.errors import NotPortableError, UsageError
     from legion.neuro_architecture.portability import check_target
+    from legion.neuro_architecture.portability.engines import serving_program
     from legion.neuro_architecture.portability.export import export_adapter, plan_folder
 
     settings = Settings.load()
@@ -85,7 +86,8 @@ def command(
         max_lora_rank=max_lora_rank,
         progress=TerminalProgress(),
     )
-    emit(output_format, _plain(exported), lambda: _text(exported), [str(exported.folder)])
+    program = serving_program(wanted, settings)
+    emit(output_format, _plain(exported), lambda: _text(exported, program), [str(exported.folder)])
     if exported.certificate is None:
         note(f"NOT CERTIFIED: {exported.reason}")
     elif exported.reason:
@@ -103,7 +105,7 @@ def _plain(exported: Exported) -> dict[str, object]:
     }
 
 
-def _text(exported: Exported) -> str:
+def _text(exported: Exported, program: tuple[str, Path] | None) -> str:
     planned, certificate = exported.plan, exported.certificate
     lines = [f"{exported.folder}: {planned.form} for {planned.target}, {planned.verdict}: {planned.reason}"]
     if exported.record.weight_errors:
@@ -119,4 +121,8 @@ def _text(exported: Exported) -> str:
     if certificate is not None and not certificate.is_telling:
         lines.append("  the adapter moves them so little that this proof says little: train it longer")
     lines += ["  serve it:", *(f"    {line}" for line in exported.serving)]
+    if program is not None:
+        lines.append(f"  here {program[0]} is {program[1]}")
+    if planned.target == "vllm":
+        lines.append("  on a processor, say first how many GiB its cache may take: export VLLM_CPU_KVCACHE_SPACE=1")
     return "\n".join(lines)

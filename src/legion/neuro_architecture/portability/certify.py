@@ -19,8 +19,9 @@ from legion.neuro_architecture.portability.certificate import (
 )
 from legion.neuro_architecture.portability.engines.contract import Engine, Question, Reply
 from legion.neuro_architecture.portability.trained import TrainedForm
+from legion.neuro_architecture.portability.values import Target
 
-__all__ = ["TrainedAnswers", "ask_trained", "certify"]
+__all__ = ["TrainedAnswers", "ask_trained", "certify", "open_point"]
 
 # Real text beside random tokens, for what a tokenizer makes of it; general enough for any task.
 _TEXTS: Final = (
@@ -44,6 +45,13 @@ class TrainedAnswers:
         self.questions = list(questions)
         self.replies = list(replies)
         self.reference: Reference = make_reference(questions, replies, bare)
+
+
+def open_point(target: Target) -> str | None:
+    """What a certificate for `target` leaves open, or None."""
+    if target == "ollama":
+        return "Ollama itself was not asked; llama.cpp, the engine inside it, answered from the same file"
+    return None
 
 
 def ask_trained(trained: TrainedForm, tokenizer: object, *, max_tokens: int) -> TrainedAnswers:

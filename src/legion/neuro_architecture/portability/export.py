@@ -27,7 +27,7 @@ from legion.neuro_architecture.portability.artefact import (
 from legion.neuro_architecture.portability.base_facts import read_base_facts
 from legion.neuro_architecture.portability.card import Origin, render_card, serving_lines
 from legion.neuro_architecture.portability.certificate import ParityCertificate, refuse_different
-from legion.neuro_architecture.portability.certify import TrainedAnswers, ask_trained, certify
+from legion.neuro_architecture.portability.certify import TrainedAnswers, ask_trained, certify, open_point
 from legion.neuro_architecture.portability.engines import engine_for
 from legion.neuro_architecture.portability.engines.contract import Engine
 from legion.neuro_architecture.portability.engines.ollama import modelfile
@@ -41,7 +41,6 @@ from legion.neuro_architecture.spec.task import TaskKind
 __all__ = ["Exported", "export_adapter", "plan_folder"]
 
 _STEPS: Final = 4
-_NOT_OLLAMA: Final = "Ollama itself was not asked; llama.cpp, the engine inside it, answered from the same file"
 
 
 @final
@@ -193,7 +192,7 @@ def _certify(
     if planned.verdict == "exact" or planned.bound is not None:
         refuse_different(certificate)
     write_json(fresh / CERTIFICATE_NAME, certificate.to_dict())
-    return certificate, _NOT_OLLAMA if record.target == "ollama" else None
+    return certificate, open_point(record.target)
 
 
 def _rank(folder: Path, target: Target) -> int | None:

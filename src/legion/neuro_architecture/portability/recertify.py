@@ -5,22 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from legion.foundation.errors import AdapterError, EngineError
-from legion.foundation.files import read_json, write_json
+from legion.foundation.files import read_json, write_json, write_text
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.data.base_models import resolve_base
 from legion.neuro_architecture.portability.artefact import (
+    CARD_NAME,
     CERTIFICATE_NAME,
     REFERENCE_NAME,
     ArtefactRecord,
     read_artefact,
 )
+from legion.neuro_architecture.portability.card import renew_proof
 from legion.neuro_architecture.portability.certificate import (
     ParityCertificate,
     Reference,
     as_replies,
     refuse_different,
 )
-from legion.neuro_architecture.portability.certify import certify
+from legion.neuro_architecture.portability.certify import certify, open_point
 from legion.neuro_architecture.portability.engines import engine_for
 from legion.neuro_architecture.portability.engines.contract import Engine
 
@@ -30,7 +32,7 @@ __all__ = ["recertify"]
 def recertify(
     folder: Path, settings: Settings, *, base: str | None = None, engine: Engine | None = None
 ) -> ParityCertificate:
-    """Compares the engine's answers with those stored beside the artefact, and stores the new certificate there.
+    """Compares the engine's answers with those stored beside the artefact; stores the new certificate, in the card too.
 
     Raises:
         IntegrityError: a file is missing or changed.
@@ -56,6 +58,10 @@ def recertify(
     if record.verdict == "exact" or record.bound is not None:
         refuse_different(certificate)
     write_json(folder / CERTIFICATE_NAME, certificate.to_dict())
+    card = folder / CARD_NAME
+    if card.is_file():
+        text = card.read_text(encoding="utf-8")
+        write_text(card, renew_proof(text, record, certificate, reason=open_point(record.target)))
     return certificate
 
 
