@@ -1,5 +1,8 @@
 """Every form that `plan` calls exact, folded and loaded by unmodified transformers, beside the trained form."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from tests.portability.conftest import KINDS, trained_form
@@ -10,15 +13,23 @@ from legion.neuro_architecture.data.base_models import resolve_base
 from legion.neuro_architecture.portability import TARGETS, plan
 from legion.neuro_architecture.portability.certificate import compare
 from legion.neuro_architecture.portability.certify import ask_trained
-from legion.neuro_architecture.portability.checkpoint import refuse_code
+from legion.neuro_architecture.portability.checkpoint import refuse_code, write_checkpoint
 from legion.neuro_architecture.portability.engines.contract import Served
 from legion.neuro_architecture.portability.engines.peft_engine import PeftEngine
 from legion.neuro_architecture.portability.engines.transformers_engine import TransformersEngine
 from legion.neuro_architecture.portability.fold import fold
+from legion.neuro_architecture.portability.folds import (
+    fold_extra_layers,
+    fold_merged,
+    fold_mixtral,
+    fold_qwen2_moe,
+    fold_wider_ffn,
+)
 from legion.neuro_architecture.portability.matrix import FAMILIES, family_facts, variants
 from legion.neuro_architecture.space.validity import find_mistakes
 
 TOLERANCE = 1e-5
+FOLDS = {fold.__name__: fold for fold in (fold_merged, fold_wider_ffn, fold_extra_layers, fold_qwen2_moe, fold_mixtral)}
 
 
 def _cases():
@@ -93,6 +104,40 @@ def test_what_plan_calls_impossible_is_refused_with_its_reason(tiny_bases, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("family", "config"), [case.values[:2] for case in IMPOSSIBLE if case.values[2] == "transformers"]
+)
+def test_no_fold_that_there_is_would_have_served_what_plan_calls_impossible(tiny_bases, tmp_path, family, config):
+    """Every fold is tried in spite of the plan: it refuses by itself, or stock transformers computes something else."""
+    base = tiny_bases[family]
+    trained = trained_form(base, config, tmp_path / "adapter", kind=KINDS[family])
+    answers = ask_trained(trained, base.tokenizer(), max_tokens=base.max_tokens)
+    for form, make in FOLDS.items():
+        try:
+            checkpoint = make(trained)
+        except NotPortableError:
+            continue
+        write_checkpoint(checkpoint, tmp_path / form, tokenizer_from=base.folder)
+        (replies,) = TransformersEngine().ask([(Served(model=tmp_path / form), answers.questions)])
+        assert not compare(answers.replies, replies).is_same(100 * TOLERANCE), form
+
+
+def test_stock_peft_has_no_tuner_for_what_plan_calls_impossible_there(tiny_bases, tmp_path):
+    """In a process that never saw ours."""
+    at_peft = [case.values for case in IMPOSSIBLE if case.values[0] == "llama" and case.values[2] == "peft"]
+    kinds = {config["strategy"]: config for _, config, _ in at_peft}
+    for name, config in kinds.items():
+        trained_form(tiny_bases["llama"], config, tmp_path / name, kind="summarization")
+    program = (
+        "import sys, peft\nfor folder in sys.argv[1:]:\n    try:\n        peft.PeftConfig.from_pretrained(folder)\n"
+        "    except (KeyError, ValueError, TypeError) as error:\n        print(folder)\n"
+    )
+    command = [sys.executable, "-I", "-c", program, *(str(tmp_path / name) for name in kinds)]
+    refused = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert refused == [str(tmp_path / name) for name in kinds]
+    assert set(kinds) == {"Adapter", "MoE", "SplitLayer", "SparseRouting"}
+
+
+@pytest.mark.parametrize(
     ("family", "config"),
     [
         pytest.param(family, architecture.to_dict(), id=f"{family}-{label}")
@@ -138,17 +183,10 @@ def test_a_fold_leaves_the_trained_form_as_it_is(tiny_bases, tmp_path):
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize(
-    ("base", "config", "form"),
-    [
-        ("minilm-l6", {"strategy": "LoRA"}, "merged"),
-        ("minilm-l6", {"strategy": "Adapter"}, "wider-ffn"),
-        ("minilm-l6", {"strategy": "MoE", "routing": "random", "top_k": 1, "num_experts": 4}, "wider-ffn"),
-    ],
-)
-def test_the_embedded_classifier_folds_exactly(base, config, form, tmp_path):
-    model = resolve_base(base, Settings.load(workspace=tmp_path))
-    comparison, effect = _fold_and_compare(model, config, form, tmp_path, kind="classification", std=0.02)
+@pytest.mark.parametrize(("family", "config", "form"), [case for case in _cases() if case.values[0] == "bert"])
+def test_the_embedded_classifier_folds_exactly(family, config, form, embedded_home, tmp_path):
+    model = resolve_base("minilm-l6", embedded_home)
+    comparison, effect = _fold_and_compare(model, config, form, tmp_path, kind=KINDS[family], std=0.02)
     assert comparison.is_same(TOLERANCE)
     assert effect > 1_000 * TOLERANCE
 

@@ -14,6 +14,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
+from legion.foundation.errors import NotPortableError
 from legion.neuro_architecture.adapters import load_adapter
 from legion.neuro_architecture.adapters.attachment import attachment_of
 from legion.neuro_architecture.anatomy import LayerAnatomy, inspect_model
@@ -75,11 +76,18 @@ class TrainedForm:
         return tensors
 
     def merged_tensors(self) -> dict[str, torch.Tensor]:
-        """As `base_tensors`, with every adapted layer's weights merged; one layer at a time is copied."""
+        """As `base_tensors`, with every adapted layer's weights merged; one layer at a time is copied.
+
+        Raises:
+            NotPortableError: a layer of the adapter is no change of a weight.
+        """
         tensors = self.base_tensors()
         for path, layer in self._tuner_layers():
             merged = copy.deepcopy(layer)
-            merged.merge(safe_merge=True)
+            try:
+                merged.merge(safe_merge=True)
+            except NotImplementedError as error:
+                raise NotPortableError(f"the adapter at {path} cannot be merged into a weight") from error
             for name, weight in merged.get_base_layer().named_parameters():
                 tensors[f"{path}.{name}"] = weight.detach()
         return tensors
