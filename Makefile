@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup assets quickstart test engines parity lint format acceptance benchmarks strategies clean help
+.PHONY: setup assets quickstart test engines parity lint format acceptance benchmarks population strategies clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -57,6 +57,10 @@ acceptance: assets ## the heavy run: summarization end to end with smollm2-135m,
 
 benchmarks: assets ## measured figures into benchmarks/results/
 	@$(BIN)/python benchmarks/cost_model.py
+
+population: assets ## one population against Optuna + PEFT + Trainer, about an hour on an idle machine; stop it and it goes on
+	@$(PIP) install --constraint constraints.txt --editable '.[bench]'
+	@$(BIN)/python -m benchmarks.population
 
 strategies: assets ## train every strategy briefly, about 15 minutes; fills the table of docs/strategies/index.md
 	@$(BIN)/python benchmarks/strategies.py
