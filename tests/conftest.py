@@ -11,6 +11,11 @@ os.environ.update(
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "1",
         "LEGION_THREADS": "1",
+        # all four, so that no test measures the machine
+        "LEGION_WORKERS": "1",
+        "LEGION_GROUP_BLOCKS": "8",
+        "LEGION_PRECISION": "float32",
+        "LEGION_ATTENTION": "eager",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
 )

@@ -8,7 +8,7 @@ from legion.foundation.errors import InvalidValueError
 from legion.neuro_architecture.spec.measurement import Measurement
 from legion.neuro_architecture.spec.training import METRIC_UNITS, TrainingMetrics, TrialState
 from legion.neuro_architecture.study import Loop, LoopConfig
-from legion.neuro_architecture.study.loop import plan_final_steps, rank_by_validation
+from legion.neuro_architecture.study.loop import rank_by_validation
 
 
 def _metrics(state=TrialState.COMPLETED, **values):
@@ -29,42 +29,22 @@ def test_the_lowest_validation_loss_comes_first_and_failed_trials_never():
 
 
 def _config(**changes):
-    return LoopConfig(task="t", data="d", proxy_steps=30, min_final_steps=100, max_final_steps=400, **changes)
+    return LoopConfig(task="t", data="d", **changes)
 
 
-def _fast(rate: float):
-    return _metrics(throughput_samples_sec=rate, examples_seen=480.0, steps_completed=30.0)
+def test_rungs_lie_a_factor_apart_below_the_end_of_the_schedule():
+    assert _config(proxy_steps=30, final_steps=270).rungs.steps == (30, 90)
+    assert _config(proxy_steps=30, final_steps=271).rungs.steps == (30, 90, 270)
+    assert _config(proxy_steps=30, final_steps=30).rungs is None
 
 
-def test_final_steps_fit_what_is_left_of_the_budget():
-    # 100 examples a second, batches of 16: 0.16 s a step; the evaluation runs through 5,000 examples at 0.4 x 0.01 s.
-    steps = plan_final_steps(_config(budget_s=100.0), [_fast(100.0)], 5_000, 40.0)
-    assert steps == 30 + int((100.0 - 40.0 - 20.0) / 0.16)
-
-
-def test_two_finalists_share_what_is_left():
-    one = plan_final_steps(_config(budget_s=100.0), [_fast(100.0)], 5_000, 40.0)
-    two = plan_final_steps(_config(budget_s=100.0), [_fast(100.0)] * 2, 5_000, 40.0)
-    assert two - 30 == (one - 30) // 2
-
-
-@pytest.mark.parametrize(("rate", "steps"), [(1.0, 100), (1e6, 400)])
-def test_final_steps_stay_within_their_bounds(rate, steps):
-    assert plan_final_steps(_config(budget_s=100.0), [_fast(rate)], 5_000, 10.0) == steps
-
-
-def test_given_final_steps_are_never_fewer_than_the_proxies_had():
-    assert plan_final_steps(_config(final_steps=10), [_fast(1.0)], 1, 0.0) == 30
-    assert plan_final_steps(_config(final_steps=50), [_fast(1.0)], 1, 0.0) == 50
-
-
-@pytest.mark.parametrize("changes", [{"num_proposals": 0}, {"num_finalists": 0}, {"budget_s": 0.0}])
+@pytest.mark.parametrize("changes", [{"num_proposals": 0}, {"num_finalists": 0}, {"final_steps": 0}, {"factor": 1.0}])
 def test_impossible_configs_are_refused(changes):
     with pytest.raises(InvalidValueError):
         _config(**changes)
 
 
-def test_one_pass_trains_the_finalist_on_and_a_second_pass_repeats_no_training(
+def test_one_pass_stops_the_worse_trains_the_finalist_on_and_a_second_pass_repeats_no_training(
     settings, tiny_folders, classification_data, monkeypatch
 ):
     monkeypatch.setenv("LEGION_BASE", str(tiny_folders["bert"]))
@@ -75,6 +55,8 @@ def test_one_pass_trains_the_finalist_on_and_a_second_pass_repeats_no_training(
     runs = settings.workspace / "artifacts" / "proxy_runs"
     assert outcome.summary.total_evaluated == 3
     assert outcome.final_steps == 10
+    assert outcome.population["rungs"] == [{"steps": 4, "trials": 3, "continued": list(outcome.finalists)}]
+    assert outcome.population["spared_steps"] == 2 * 6
     before = {path: path.read_bytes() for path in runs.glob("*/metrics.json")}
     steps = {path.parent.name: outcome_steps(path) for path in before}
     assert steps.pop(outcome.finalists[0]) == 10

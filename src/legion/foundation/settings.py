@@ -8,11 +8,17 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from legion.foundation.errors import ConfigError
 
 __all__ = ["Settings"]
+
+_CHOICES: Final = {
+    "device": ("auto", "cpu", "cuda"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "attention": ("auto", "eager", "sdpa"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +30,12 @@ class Settings:
         home: Cache of embedded assets and of this machine's calibration (`LEGION_HOME`).
         threads: Threads torch may use; 0 means one for each core this process may run on.
         device: `auto`, `cpu` or `cuda`.
+        precision: Of a frozen base while training, `float32` or `bfloat16`; `auto` takes what is fast on this machine.
+        attention: How it is computed while training, `eager` or `sdpa`; `auto` takes the faster.
+        workers: Groups of trials that train side by side, each on one thread; 0 takes what is faster.
+        group_blocks: Most blocks that a group of trials passes through together, over its trials; 0 takes the fastest.
+        prefix_memory_mb: Most memory for states of frozen blocks while training.
+        prefix_disk_mb: Most disk for those that find no memory, in the home folder.
         base: Base model to use where a command names none, or None for the task's own default.
         eval_examples: Most test examples measured for each objective; 0 means all.
         risk_threshold: Proposals riskier than this need a named approval.
@@ -35,6 +47,12 @@ class Settings:
     home: Path
     threads: int = 0
     device: str = "auto"
+    precision: str = "auto"
+    attention: str = "auto"
+    workers: int = 0
+    group_blocks: int = 0
+    prefix_memory_mb: int = 1024
+    prefix_disk_mb: int = 0
     base: str | None = None
     eval_examples: int = 0
     risk_threshold: float = 0.5
@@ -103,7 +121,7 @@ def _convert(name: str, value: Any) -> Any:
         match name:
             case "home":
                 return Path(value).expanduser().resolve()
-            case "threads" | "eval_examples":
+            case "threads" | "eval_examples" | "workers" | "group_blocks" | "prefix_memory_mb" | "prefix_disk_mb":
                 number = int(value)
                 if number < 0:
                     raise ValueError("must be 0 or more")
@@ -113,9 +131,9 @@ def _convert(name: str, value: Any) -> Any:
                 if not 0.0 <= share <= 1.0:
                     raise ValueError("must be from 0 to 1")
                 return share
-            case "device":
-                if value not in {"auto", "cpu", "cuda"}:
-                    raise ValueError("must be auto, cpu or cuda")
+            case "device" | "precision" | "attention":
+                if value not in _CHOICES[name]:
+                    raise ValueError("must be " + " or ".join((", ".join(_CHOICES[name][:-1]), _CHOICES[name][-1])))
                 return value
             case _:
                 return str(value)

@@ -33,6 +33,7 @@ def _facts(settings: Settings) -> dict[str, Any]:
 
     from legion.foundation.machine import available_cores, describe_machine
     from legion.neuro_architecture.data.assets import AssetStore
+    from legion.neuro_architecture.packed.dispatch import choose_dispatch
     from legion.neuro_architecture.space import calibrate
 
     settings.home.mkdir(parents=True, exist_ok=True)
@@ -44,11 +45,18 @@ def _facts(settings: Settings) -> dict[str, Any]:
         "accelerator_reason": None if has_cuda else "torch sees no CUDA device",
         "libraries": {name: version(name) for name in ("torch", "transformers", "peft", "safetensors", "scikit-learn")},
         "calibration": calibrate(settings).to_dict(),
+        "training": choose_dispatch(settings, torch.device("cuda" if _takes_cuda(settings) else "cpu")).to_dict(),
         "home": str(settings.home),
         "home_free_gib": round(shutil.disk_usage(settings.home).free / 2**30, 1),
         "workspace": str(settings.workspace),
         "assets": {row["name"]: row["state"] for row in AssetStore(settings).status()},
     }
+
+
+def _takes_cuda(settings: Settings) -> bool:
+    import torch
+
+    return settings.device != "cpu" and torch.cuda.is_available()
 
 
 def _problems(facts: dict[str, Any]) -> list[str]:
@@ -72,11 +80,19 @@ def _human(facts: dict[str, Any], problems: list[str]) -> str:
         f"threads      {facts['threads']}",
         "libraries    " + ", ".join(f"{name} {number}" for name, number in facts["libraries"].items()),
         "calibration  " + ", ".join(f"{key} {_short(value)}" for key, value in facts["calibration"].items()),
+        *_training(facts["training"]),
         f"home         {facts['home']} ({facts['home_free_gib']} GiB free)",
         f"workspace    {facts['workspace']}",
         "assets       " + ", ".join(f"{name}: {state}" for name, state in facts["assets"].items()),
     ]
     return "\n".join(lines + (["", *problems] if problems else ["", "nothing is missing"]))
+
+
+def _training(chosen: dict[str, Any]) -> list[str]:
+    """How a population computes here, and why; LEGION_ATTENTION, _PRECISION, _WORKERS, _GROUP_BLOCKS override it."""
+    size = f"groups of at most {chosen['group_blocks']} blocks"
+    choices = f"attention {chosen['kernel']}, {chosen['precision']}, {chosen['workers']} groups side by side, {size}"
+    return [f"training     {choices}", *(f"             {part}" for part in chosen["reason"].split("; "))]
 
 
 def _short(value: Any) -> str:

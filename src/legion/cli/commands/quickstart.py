@@ -9,6 +9,7 @@ import click
 from legion.cli.commands.evaluate import summary_table
 from legion.cli.commands.generate import proposal_table
 from legion.cli.commands.integrate import describe_plan
+from legion.cli.commands.train import describe_population
 from legion.cli.output import emit, format_option, note, number
 from legion.cli.progress import TerminalProgress, duration
 from legion.foundation.canonical import digest_bytes, short
@@ -32,14 +33,9 @@ _SENTENCES: Final = (
 
 
 @click.command("quickstart")
-@click.option("--n", "count", type=int, default=8, show_default=True, help="How many proposals.")
-@click.option("--steps", type=int, default=30, show_default=True, help="Steps every proposal is trained for.")
-@click.option(
-    "--final-steps", type=int, default=None, help="Steps for the finalist; planned from the budget if not given."
-)
-@click.option(
-    "--budget", type=float, default=240.0, show_default=True, help="Seconds to plan the finalist's steps for."
-)
+@click.option("--n", "count", type=int, default=12, show_default=True, help="How many proposals.")
+@click.option("--steps", type=int, default=30, show_default=True, help="Steps every proposal gets: the first rung.")
+@click.option("--final-steps", type=int, default=200, show_default=True, help="Steps the finalists get in all.")
 @click.option(
     "--examples", type=click.IntRange(min=0), default=600, show_default=True, help="Test examples; 0 for all."
 )
@@ -49,8 +45,7 @@ _SENTENCES: Final = (
 def command(
     count: int,
     steps: int,
-    final_steps: int | None,
-    budget: float,
+    final_steps: int,
     examples: int,
     weights: str,
     seed: int,
@@ -72,7 +67,6 @@ def command(
         num_proposals=count,
         proxy_steps=steps,
         final_steps=final_steps,
-        budget_s=budget,
         weights=weights,
         seed=seed,
     )
@@ -124,6 +118,7 @@ def _facts(outcome: LoopOutcome, shipped: dict[str, Any], took_s: float) -> dict
         "proposals": [proposal.id for proposal in outcome.proposals],
         "finalists": list(outcome.finalists),
         "final_steps": outcome.final_steps,
+        "population": outcome.population,
         "summary": outcome.summary.to_dict(),
         "patch": shipped["plan"].to_dict(),
         "answers": shipped["answers"],
@@ -140,7 +135,10 @@ def _human(settings: Settings, outcome: LoopOutcome, shipped: dict[str, Any], da
         "Proposed",
         proposal_table(outcome.proposals),
         "",
-        f"Measured (the finalist {', '.join(outcome.finalists)} after {outcome.final_steps} steps)",
+        "Trained together",
+        *describe_population(outcome.population),
+        "",
+        f"Measured ({', '.join(outcome.finalists)} after {outcome.final_steps} steps, the others where they stopped)",
         summary_table(outcome.summary),
         "",
         "Winner",

@@ -36,7 +36,7 @@ class PoolReport:
 
     Attributes:
         groups: Names of the members that pass through the base together, group by group.
-        forms: How each member takes part: `stacked`, `looped` or `whole`.
+        forms: How each member there ever was takes part: `stacked`, `looped` or `whole`.
         prefix: Block passes below the adapters: wanted and run.
         cache_memory_bytes: States kept in memory.
         cache_disk_bytes: States kept in files.
@@ -77,6 +77,7 @@ class Pool:
         self._anatomy = inspect_model(model)
         self._trunk = find_trunk(model, self._anatomy, dispatch.kernel)
         self._members: dict[str, Member] = {}
+        self._forms: dict[str, str] = {}
         self._groups: dict[tuple[str, ...], Group] = {}
         self._workers = concurrent.futures.ThreadPoolExecutor(dispatch.workers) if dispatch.workers > 1 else None
         self.prefix = (
@@ -126,6 +127,7 @@ class Pool:
         if name in self._members:
             raise InvalidValueError(f"the pool has a member {name!r} already")
         self._members[name] = Member(name, model, recipe, self._anatomy, stream, is_known=self.is_known)
+        self._forms[name] = self._members[name].form
         return self._members[name]
 
     def drop(self, names: Sequence[str]) -> None:
@@ -170,7 +172,7 @@ class Pool:
         """How it computes by now."""
         return PoolReport(
             groups=tuple(tuple(key) for key in self._groups),
-            forms={name: member.form for name, member in self._members.items()},
+            forms=dict(self._forms),
             prefix=self.prefix.counts if self.prefix else PrefixCounts(),
             cache_memory_bytes=self.prefix.memory_bytes if self.prefix else 0,
             cache_disk_bytes=self.prefix.disk_bytes if self.prefix else 0,

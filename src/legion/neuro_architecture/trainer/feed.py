@@ -64,9 +64,14 @@ class Feed:
         return len(self._train)
 
     @property
-    def mean_length(self) -> float:
-        """Tokens of a training example, on average."""
-        return sum(len(item.input_ids) for item in self._train) / len(self._train)
+    def num_train_tokens(self) -> int:
+        """Tokens of all training examples."""
+        return sum(len(item.input_ids) for item in self._train)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return max(len(item.input_ids) for item in (*self._train, *self._watched))
 
     def batch(self, batch_size: int, step: int) -> Batch:
         """The batch of step `step`, counted from 0."""

@@ -59,7 +59,7 @@ class Halving:
         self._spared_steps = 0
         self._began_s = clock.monotonic_s()
         self._rungs: list[dict[str, Any]] = []
-        self.peak_scope = "process"
+        self.facts: dict[str, Any] = {}
 
     def run(
         self,
@@ -79,7 +79,7 @@ class Halving:
         self._checkpoints = {trial.proposal.id: checkpoint for trial, checkpoint in trials}
         steps = executions[0].steps
         label = f"train {executions[0].proposal.id}" if len(trials) == 1 else f"train {len(trials)} proposals"
-        self._listener.start(label, steps * len(trials))
+        self._listener.start(label, _planned(len(trials), steps, rungs))
         before = sum(trial.progress.step for trial in executions)
         try:
             self._run(executions, steps, rungs, passed)
@@ -98,7 +98,7 @@ class Halving:
         """How the population was computed, for its report."""
         report = self._population.pool.report()
         peak = measure_peak_memory()
-        return {
+        return self.facts | {
             "trained_steps": self._trained_steps,
             "spared_steps": self._spared_steps,
             "rungs": self._rungs,
@@ -112,7 +112,6 @@ class Halving:
             "cache_memory_bytes": report.cache_memory_bytes,
             "cache_disk_bytes": report.cache_disk_bytes,
             "peak_memory_mb": peak.value,
-            "peak_memory_scope": self.peak_scope,
             "seconds": self._clock.monotonic_s() - self._began_s,
         }
 
@@ -196,6 +195,16 @@ class Halving:
                 clock=self._clock,
             )
         trial.publish(model)
+
+
+def _planned(count: int, steps: int, rungs: Rungs | None) -> int:
+    """Steps of all trials together, where none fails."""
+    total, at = 0, 0
+    for rung in rungs.steps if rungs else ():
+        if rungs is not None and rung < steps:
+            total, at = total + count * (rung - at), rung
+            count = rungs.num_survivors(count)
+    return total + count * (steps - at)
 
 
 def _note(trials: Sequence[Execution]) -> str:

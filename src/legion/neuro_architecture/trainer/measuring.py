@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import torch
 from torch import Tensor
 
 from legion.foundation.clock import Clock
 from legion.neuro_architecture.spec.measurement import Measurement
 
-__all__ = ["measure_gpu_memory", "measure_latency", "measure_peak_memory", "reset_peaks"]
+__all__ = ["free_memory", "measure_gpu_memory", "measure_latency", "measure_peak_memory", "reset_peaks"]
 
 _MB: Final = 1e6
 _STATUS: Final = Path("/proc/self/status")
@@ -77,3 +78,10 @@ def measure_gpu_memory(device: torch.device) -> Measurement:
     if device.type != "cuda":
         return Measurement.absent("MB", "trained on the CPU")
     return Measurement.measured(torch.cuda.max_memory_allocated(device) / _MB, "MB")
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that may still be taken: on the accelerator, or of the machine's memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)

@@ -47,6 +47,7 @@ class Population:
         self._config = config
         self._listener = listener
         self._members: dict[str, Member] = {}
+        self._seen: dict[str, Execution] = {}
         self._watched: list[tuple[list[int], Inputs]] | None = None
 
     def member(self, trial: Execution) -> Member:
@@ -70,6 +71,7 @@ class Population:
             member.set_weights(checkpoint.weights)
             member.optimizer.set_moments(checkpoint.moments)
         self._members[trial.run.path.name] = member
+        self._seen[trial.run.path.name] = trial
         trial.population |= self._place_of(member)
         trial.begin(member)
 
@@ -172,7 +174,7 @@ class Population:
     def _report(self, trials: Sequence[Execution], cohort: Sequence[Execution]) -> None:
         """One trial: its own step, loss and metric; several: steps and the median loss of those that stepped."""
         metric = _METRIC[trials[0].proposal.task_kind]
-        if len(trials) == 1:
+        if len(self._seen) == 1:
             progress = trials[0].progress
             last = progress.validations[-1] if progress.validations else None
             if progress.losses:
@@ -181,7 +183,7 @@ class Population:
                 )
             return
         losses = [trial.progress.losses[-1] for trial in cohort if trial.progress.losses]
-        done = sum(trial.progress.step for trial in trials)
+        done = sum(trial.progress.step for trial in self._seen.values())
         running = sum(trial.state is TrialState.RUNNING for trial in trials)
         self._listener.advance(done, trials=running, loss=statistics.median(losses) if losses else None)
 

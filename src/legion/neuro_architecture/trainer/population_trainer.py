@@ -15,9 +15,12 @@ from legion.foundation.errors import DataError, InvalidValueError, ModelError, W
 from legion.foundation.files import exclusive_lock
 from legion.foundation.progress import Progress, SilentProgress
 from legion.foundation.settings import Settings
+from legion.neuro_architecture.anatomy import ModelAnatomy, inspect_model
 from legion.neuro_architecture.data.base_models import BaseModel, resolve_base
 from legion.neuro_architecture.data.datasets import DataSet, read_data
 from legion.neuro_architecture.packed import Dispatch, Pool
+from legion.neuro_architecture.packed.dispatch import choose_dispatch
+from legion.neuro_architecture.packed.memory import MemberNeeds, MemoryPlan, plan_memory
 from legion.neuro_architecture.packed.prefix import CacheBudget
 from legion.neuro_architecture.records import ProposalStore, RunFolder
 from legion.neuro_architecture.spec.proposal import ArchitectureProposal
@@ -28,14 +31,15 @@ from legion.neuro_architecture.trainer.environment import torch_environment
 from legion.neuro_architecture.trainer.execution import Execution, identity_of
 from legion.neuro_architecture.trainer.feed import Feed
 from legion.neuro_architecture.trainer.halving import Halving
-from legion.neuro_architecture.trainer.measuring import reset_peaks
+from legion.neuro_architecture.trainer.measuring import free_memory, reset_peaks
 from legion.neuro_architecture.trainer.plan import Beginning, find_beginning, move_aside
 from legion.neuro_architecture.trainer.population import Population
 from legion.neuro_architecture.trainer.rungs import Rungs
 
 __all__ = ["PopulationReport", "PopulationTrainer"]
 
-_CACHE_SHARE: Final = 1 << 30
+_MB: Final = 1_000_000
+_FLOAT_BYTES: Final = 4
 
 
 @final
@@ -68,6 +72,7 @@ class PopulationTrainer:
         clock: Source of times and durations.
         dispatch: How to compute; measured on this machine when left out.
         places: Most trials held at once; the others wait, and paused ones go on from their checkpoints. None: all.
+        memory_limit: Bytes that the population may need beside the base; what is free when left out.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class PopulationTrainer:
         clock: Clock | None = None,
         dispatch: Dispatch | None = None,
         places: int | None = None,
+        memory_limit: int | None = None,
     ) -> None:
         if places is not None and places < 1:
             raise InvalidValueError(f"places cannot be {places}", hint="leave it out to hold all trials at once")
@@ -90,6 +96,7 @@ class PopulationTrainer:
         self._clock = clock or SystemClock()
         self._dispatch = dispatch
         self._places = places
+        self._memory_limit = memory_limit
 
     def train(
         self, proposal_ids: Sequence[str], data_path: Path | str, steps: int, *, rungs: Rungs | None = None
@@ -214,18 +221,27 @@ class PopulationTrainer:
     ) -> tuple[dict[str, TrainingMetrics], dict[str, Any]]:
         is_peak_known = reset_peaks(device)
         feed = Feed(base, data, config)
+        model = base.load(data.spec)
+        plan = self._plan([trial for trial, _ in trials], feed, inspect_model(model), device)
         pool = Pool(
-            base.load(data.spec),
-            key={"base": base.reference.digest, "max_tokens": str(config.max_tokens)},
-            dispatch=self._dispatch or Dispatch(workers=torch.get_num_threads()),
+            model,
+            key={"base": base.reference.digest},
+            dispatch=plan.dispatch,
             device=device,
-            budget=CacheBudget(memory_bytes=_CACHE_SHARE),
+            budget=CacheBudget(
+                memory_bytes=self.settings.prefix_memory_mb * _MB,
+                disk_bytes=self.settings.prefix_disk_mb * _MB,
+                folder=self.settings.home / "frozen_states",
+            ),
         )
         population = Population(pool, feed, config, self._progress)
         halving = Halving(
             population, feed, config, clock=self._clock, device=device, places=self._places, listener=self._progress
         )
-        halving.peak_scope = ("trial" if len(trials) == 1 else "population") if is_peak_known else "process"
+        halving.facts |= {
+            "memory": plan.to_dict(),
+            "peak_memory_scope": ("trial" if len(trials) == 1 else "population") if is_peak_known else "process",
+        }
         try:
             found = halving.run(trials, rungs, passed)
         except torch.OutOfMemoryError as error:
@@ -237,6 +253,34 @@ class PopulationTrainer:
         finally:
             pool.close()
         return found, halving.record()
+
+    def _plan(self, trials: Sequence[Execution], feed: Feed, anatomy: ModelAnatomy, device: torch.device) -> MemoryPlan:
+        """What the trials will need, largest first where not all are held at once.
+
+        Raises:
+            WorldError: they do not fit; says how many would.
+        """
+        needs = sorted(
+            (
+                MemberNeeds(
+                    num_parameters=trial.proposal.trainable_parameters,
+                    lowest=min(getattr(trial.proposal.architecture, "layers", None) or (0,)),
+                )
+                for trial in trials
+            ),
+            key=lambda item: -item.num_parameters,
+        )
+        starts = {item.lowest for item in needs} - {0}
+        kept = len(starts) * feed.num_train_tokens * anatomy.hidden_size * _FLOAT_BYTES
+        return plan_memory(
+            needs[: self._places or len(needs)],
+            anatomy,
+            self._dispatch or choose_dispatch(self.settings, device),
+            batch=max(trial.proposal.training.batch_size for trial in trials),
+            length=feed.longest,
+            cache_bytes=min(kept, self.settings.prefix_memory_mb * _MB),
+            limit_bytes=self._memory_limit or free_memory(device),
+        )
 
     def _read_data(self, folder: Path, proposal: ArchitectureProposal) -> DataSet:
         data = read_data(self.settings.workspace / folder, kind=None)

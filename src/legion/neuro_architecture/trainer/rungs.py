@@ -55,4 +55,8 @@ class Rungs(Value):
     def survivors(self, losses: Mapping[str, float]) -> list[str]:
         """Who goes on, lowest validation loss first; ties by name."""
         order = sorted(losses, key=lambda name: (losses[name], name))
-        return order[: max(self.least, math.ceil(len(order) / self.factor))]
+        return order[: self.num_survivors(len(order))]
+
+    def num_survivors(self, count: int) -> int:
+        """How many of `count` trials go on."""
+        return min(count, max(self.least, math.ceil(count / self.factor)))
