@@ -85,9 +85,9 @@ _GPTS: Final = ("GPT2LMHeadModel", "GPT2ForSequenceClassification")
 
 
 def _sees_everything(config: Any) -> bool:
-    """Whether no block's attention ends at a window."""
-    kinds = getattr(config, "layer_types", None) or ["full_attention"]
+    """Whether no block's attention ends at a window; Mistral's holds for all blocks without a word for each."""
     window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None) or ["full_attention" if window is None else "sliding_attention"]
     return set(kinds) == {"full_attention"} or (window is not None and window >= config.max_position_embeddings)
 
 
