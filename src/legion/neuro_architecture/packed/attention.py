@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from legion.neuro_architecture.packed.precision import widened
+
 __all__ = ["Context", "Kernel", "attend", "causal_context", "heads", "padding_context", "take"]
 
 # `eager` is two batched products and a softmax, which beats torch's own on CPUs with short texts; `sdpa` is torch's.
@@ -99,7 +101,7 @@ def _eager(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
     if bias is not None:
         scores = scores.unflatten(3, (repeats, rows)) + bias.unsqueeze(2)
         scores = scores.flatten(3, 4)
-    weights = scores.float().softmax(-1).to(q.dtype)
+    weights = widened(scores).softmax(-1).to(q.dtype)
     return (weights @ v).unflatten(3, (repeats, rows)).flatten(2, 3)
 
 

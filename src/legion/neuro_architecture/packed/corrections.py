@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from legion.neuro_architecture.adapters.norms import BlockNorm
+from legion.neuro_architecture.packed.precision import widened
 from legion.neuro_architecture.packed.sites import add_at, rows_of
 from legion.neuro_architecture.packed.stacking import Stack
 
@@ -57,7 +58,7 @@ class LowRanks:
         self._size = size
         self._index = index_of(places, size, device)
         self._a, self._b = a.leaf, b.leaf
-        self._scales_S11 = torch.tensor(scales, device=device, dtype=torch.float32)[:, None, None]
+        self._scales_S11 = torch.tensor(scales, device=device, dtype=a.leaf.dtype)[:, None, None]
         self._dropouts = tuple(dropouts)
         self._draw = draw
 
@@ -142,7 +143,7 @@ class Bottlenecks:
     def _normed(self, rows: Tensor, tensors: dict[str, Tensor]) -> Tensor:
         if self._norm is None:
             return rows
-        wide = rows.float()
+        wide = widened(rows)
         if self._norm.kind == "rms":
             normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self._norm.eps)
         else:

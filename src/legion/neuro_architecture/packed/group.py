@@ -18,6 +18,7 @@ from legion.neuro_architecture.packed.building import assemble
 from legion.neuro_architecture.packed.inputs import Inputs
 from legion.neuro_architecture.packed.member import Member
 from legion.neuro_architecture.packed.objective import accepts_positions, target_logits
+from legion.neuro_architecture.packed.precision import widened
 from legion.neuro_architecture.packed.stacking import own_piece
 from legion.neuro_architecture.packed.trunk import Trunk
 
@@ -124,7 +125,7 @@ class PackedGroup:
         torch._foreach_zero_([item for item in self._gradients if item is not None])
         self._begin(inputs, turns)
         logits = self._logits(x_BTD, context, inputs)
-        losses = [cross_entropy(each.float(), inputs.targets_N) for each in logits]
+        losses = [cross_entropy(widened(each), inputs.targets_N) for each in logits]
         extra = [member.auxiliary_loss() for member in self.members]
         torch.stack([*losses, *(item for item in extra if item is not None)]).sum().backward()
         norms = [member.optimizer.step(turn.rate) for member, turn in zip(self.members, turns, strict=True)]
@@ -186,13 +187,13 @@ class PackedGroup:
         rows_GND = rows_gND.expand(len(self.members), *rows_gND.shape[1:])
         if self._heads is not None:
             weight = self._heads["weight"].leaf
-            logits = torch.bmm(rows_GND.float(), weight.transpose(1, 2))
+            logits = torch.bmm(widened(rows_GND), weight.transpose(1, 2))
             bias = self._heads.get("bias")
             return list(logits if bias is None else logits + bias.leaf.unsqueeze(1))
         if self._head is not None:
             return [self._head(rows_ND) for rows_ND in rows_GND]
         return [
-            member.head(rows_ND.float().unsqueeze(1))
+            member.head(widened(rows_ND).unsqueeze(1))
             for member, rows_ND in zip(self.members, rows_GND, strict=True)
             if member.head is not None
         ]
@@ -226,7 +227,7 @@ class WholeGroup:
             torch.manual_seed(member.dropout_seed(turn.step))
             member.model.train()
             logits, targets = target_logits(member.model, inputs.batch, self._device, has_positions=self._has_positions)
-            loss = cross_entropy(logits.float(), targets)
+            loss = cross_entropy(widened(logits), targets)
             extra = auxiliary_loss(member.model)
             (loss if extra is None else loss + extra).backward()
         norm = member.optimizer.step(turn.rate)
@@ -252,6 +253,6 @@ class WholeGroup:
 
 
 def _judge(logits_NC: Tensor, targets_N: Tensor, *, is_causal: bool) -> Judged:
-    losses_N = cross_entropy(logits_NC.float(), targets_N, reduction="none").double()
+    losses_N = cross_entropy(widened(logits_NC), targets_N, reduction="none").double()
     is_hit_N = logits_NC.argmax(dim=-1) == targets_N
     return Judged(losses_N.cpu(), is_hit_N.cpu(), None if is_causal else logits_NC.float().cpu())

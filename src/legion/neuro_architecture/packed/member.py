@@ -24,6 +24,7 @@ from legion.neuro_architecture.adapters.split import SplitLayer
 from legion.neuro_architecture.anatomy import ModelAnatomy
 from legion.neuro_architecture.data.loading import draw_head
 from legion.neuro_architecture.packed.optimizer import MemberOptimizer
+from legion.neuro_architecture.packed.precision import wider
 from legion.neuro_architecture.packed.stacking import Piece, own_piece
 from legion.neuro_architecture.spec.architecture import AnyArchitecture
 from legion.neuro_architecture.spec.proposal import BaseReference, TrainingRecipe
@@ -67,8 +68,7 @@ class Member:
         self.recipe = recipe
         self._dropout = stream.child("dropout")
         self.model: Any = model
-        for parameter in trainable_parameters(model).values():
-            parameter.data = parameter.data.float()  # masters stay in fp32 where the base is in bf16
+        _widen(model)
         self.parameters: dict[str, nn.Parameter] = trainable_parameters(self.model)
         self.optimizer = MemberOptimizer(recipe)
         self.layers = _tuner_layers(self.model)
@@ -203,6 +203,15 @@ def _tuner_layers(model: Any) -> dict[str, Any]:
         name: module for name, module in model.get_base_model().named_modules() if isinstance(module, BaseTunerLayer)
     }
     return {name.replace(".base_layer", ""): module for name, module in found.items()}
+
+
+def _widen(model: Any) -> None:
+    """Trained weights in no less than fp32 where the base is in bf16; beside a base in fp64, all in fp64."""
+    wide = wider(next(model.parameters()).dtype)
+    trained = trainable_parameters(model).values()
+    others = [tensor for tensor in (*model.parameters(), *model.buffers()) if tensor.dtype == torch.float32]
+    for tensor in (*trained, *others):
+        tensor.data = tensor.data.to(wide)
 
 
 def _block_of(path: str, anatomy: ModelAnatomy) -> int:
