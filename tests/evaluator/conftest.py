@@ -37,7 +37,7 @@ class Study:
         folder = RunFolder.of(self.settings, proposal_id)
         base = resolve_base(str(self.base_folder), self.settings)
         data = read_data(self.data_folder)
-        if state is TrialState.COMPLETED:
+        if state in {TrialState.COMPLETED, TrialState.STOPPED}:
             model = build_adapter(ARCHITECTURES[proposal_id]).apply(base.load(data.spec, seed=1), seed=1)
             generator = torch.Generator().manual_seed(7)
             with torch.no_grad():

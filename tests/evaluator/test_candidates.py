@@ -22,7 +22,7 @@ def test_globs_files_and_folders_name_the_same_run(study):
         assert candidate.reason is None
 
 
-@pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.INTERRUPTED, TrialState.RUNNING])
+@pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.INTERRUPTED, TrialState.RUNNING, TrialState.PAUSED])
 def test_a_run_that_did_not_complete_has_a_reason(study, state):
     study.run("moe-000000000003", state=state, reason="loss is nan", base=None, data_digest=None)
     (candidate,) = read_candidates(ALL, study.settings)
@@ -31,6 +31,12 @@ def test_a_run_that_did_not_complete_has_a_reason(study, state):
     with pytest.raises(UsageError, match="no run can be evaluated") as caught:
         find_common_ground([candidate], study.settings)
     assert "loss is nan" in caught.value.cause
+
+
+def test_a_stopped_run_may_be_measured_with_the_adapter_it_left(study):
+    study.run("moe-000000000003", state=TrialState.STOPPED, reason="stopped at step 5 of 20")
+    (candidate,) = read_candidates(ALL, study.settings)
+    assert (candidate.state, candidate.reason) == (TrialState.STOPPED, None)
 
 
 def test_a_completed_run_with_half_a_record_is_refused_by_name(study):

@@ -1,4 +1,4 @@
-"""Which runs are compared: those that ended with an adapter, on the same base and the same data."""
+"""Which runs are compared: those that left an adapter, on the same base and the same data."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from legion.neuro_architecture.spec.training import TrialState
 __all__ = ["Candidate", "CommonGround", "find_common_ground", "read_candidates"]
 
 _NEEDED: Final = ("base", "data_path", "data_digest")
+# A trial that was stopped at a rung left the adapter that it had there: it can be measured, and is no winner.
+_WITH_ADAPTER: Final = (TrialState.COMPLETED, TrialState.STOPPED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class Candidate:
         folder: Its run folder.
         run: The folder as it is written in records: relative to the workspace where it lies inside.
         strategy: Its family, from the record, or where that is lost from the id.
+        state: How its trial ended.
         record: What the trainer wrote of the run.
         reason: Why it cannot be measured, or None.
     """
@@ -37,6 +40,7 @@ class Candidate:
     folder: RunFolder
     run: str
     strategy: str
+    state: TrialState
     record: dict[str, Any]
     reason: str | None
 
@@ -54,8 +58,8 @@ def read_candidates(patterns: Sequence[str | Path], settings: Settings) -> list[
     """The runs that `patterns` name, usable or not.
 
     Raises:
-        UsageError: a pattern names no run, a file cannot be read, or a completed run's record lacks what is needed;
-            lists every such run.
+        UsageError: a pattern names no run, a file cannot be read, or the record of a run that would be measured lacks
+            what is needed; lists every such run.
     """
     candidates = [_read(path, settings.workspace) for path in find_metrics_files(patterns, settings.workspace)]
     mistakes = [
@@ -72,7 +76,7 @@ def _read(path: Path, workspace: Path) -> Candidate:
     folder = RunFolder(path.parent)
     metrics, record = folder.read_metrics()
     reason = None
-    if metrics.state is not TrialState.COMPLETED:
+    if metrics.state not in _WITH_ADAPTER:
         reason = f"the trial is {metrics.state.value}" + (f": {metrics.reason}" if metrics.reason else "")
     elif not folder.adapter_folder.is_dir():
         reason = "the run folder has no adapter"
@@ -82,6 +86,7 @@ def _read(path: Path, workspace: Path) -> Candidate:
         folder=folder,
         run=str(folder.path.relative_to(workspace) if inside else folder.path),
         strategy=record.get("strategy") or _strategy(metrics.proposal_id),
+        state=metrics.state,
         record=record,
         reason=reason,
     )

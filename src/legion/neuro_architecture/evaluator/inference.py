@@ -11,7 +11,7 @@ from torch import Tensor
 
 from legion.neuro_architecture.data.encoding import TaskEncoder
 
-__all__ = ["Answer", "Answerer", "Classifier", "Writer", "like_length_batches", "on_device"]
+__all__ = ["Answer", "Answerer", "Classifier", "Writer", "like_length_batches", "on_device", "probabilities"]
 
 Answer = tuple[float, ...] | str
 """Probability of each label, or the text that was written."""
@@ -35,6 +35,11 @@ def like_length_batches(lengths: Sequence[int], batch_size: int) -> Iterator[lis
 def on_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     """The batch without labels, on `device`."""
     return {name: tensor.to(device) for name, tensor in batch.items() if name != "labels"}
+
+
+def probabilities(logits_NC: Tensor) -> list[Answer]:
+    """The softmax of each row, in fp64."""
+    return [tuple(row) for row in torch.softmax(logits_NC.double(), dim=-1).tolist()]
 
 
 def _in_batches(
@@ -72,8 +77,7 @@ class Classifier:
 
     def answer(self, texts: Sequence[str]) -> list[Answer]:
         def ask(inputs: dict[str, Tensor]) -> list[Answer]:
-            logits = self.model(**inputs).logits
-            return [tuple(row) for row in torch.softmax(logits.double(), dim=-1).tolist()]
+            return probabilities(self.model(**inputs).logits)
 
         return _in_batches(texts, self.encoder, self.batch_size, ask, self.model.device)
 

@@ -17,6 +17,7 @@ from legion.neuro_architecture.evaluator.config import EvaluatorConfig
 from legion.neuro_architecture.evaluator.summary import rank_results, scored_result, summarise, unscored_result
 from legion.neuro_architecture.evaluator.weights import check_weights, parse_weights
 from legion.neuro_architecture.spec.evaluation import DEFAULT_WEIGHTS, EvaluationResult, EvaluationSummary
+from legion.neuro_architecture.spec.training import TrialState
 
 if TYPE_CHECKING:
     from legion.neuro_architecture.evaluator.latency import Timings
@@ -81,7 +82,8 @@ class MultiObjectiveEvaluator:
     def evaluate(self, metrics_files: Sequence[str | Path]) -> list[EvaluationResult]:
         """Measures the runs and writes `artifacts/evals/evaluation_summary.json`.
 
-        Runs that failed, were interrupted or hold a damaged adapter are listed last, with the reason and no score.
+        Runs that failed, were interrupted or hold a damaged adapter are listed last, with the reason and no score. A
+        trial stopped at a rung is measured with the adapter it had there, and named in the summary's notes.
 
         Args:
             metrics_files: `metrics.json` files, run folders or glob patterns of either.
@@ -100,6 +102,7 @@ class MultiObjectiveEvaluator:
         with threads(self._settings.threads):
             workbench = Workbench(ground, self._settings, self._config, self._seed, self._progress)
             base, reused = workbench.measure_base()
+            workbench.answer_together(candidates)
             results, timings = self._measure_all(candidates, workbench, base)
         self._summary = summarise(
             rank_results(results, self.weights),
@@ -107,6 +110,7 @@ class MultiObjectiveEvaluator:
             workbench=workbench,
             base=base,
             timings=timings,
+            stopped=[item.proposal_id for item in candidates if item.state is TrialState.STOPPED],
             reused=reused,
             seed=self._seed,
             created_at=rfc3339(self._clock.now()),

@@ -88,6 +88,7 @@ def summarise(
     workbench: Workbench,
     base: Measured,
     timings: Sequence[Timings],
+    stopped: Sequence[str],
     reused: int,
     seed: int,
     created_at: str,
@@ -113,7 +114,7 @@ def summarise(
         created_at=created_at,
         task=task.name,
         data_digest=workbench.data.digest,
-        notes=tuple(_notes(workbench, reused)),
+        notes=tuple(_notes(workbench, stopped, reused)),
         baseline_name=workbench.bare_base.name,
         baseline_score=baseline_score(weights),
         baseline_violations=base.outcome.violations,
@@ -143,7 +144,7 @@ def _baseline_latency(timings: Sequence[Timings]) -> dict[str, Measurement]:
     }
 
 
-def _notes(workbench: Workbench, reused: int) -> list[str]:
+def _notes(workbench: Workbench, stopped: Sequence[str], reused: int) -> list[str]:
     sample, task = workbench.sample, workbench.data.spec
     pass_over = "the pass over the prompt of" if task.kind == "summarization" else "one forward pass over"
     notes = [
@@ -163,6 +164,15 @@ def _notes(workbench: Workbench, reused: int) -> list[str]:
         ),
         _safety_note(workbench),
     ]
+    if task.kind == "classification":
+        notes.append(
+            _sentence(
+                "Answers: those of all candidates from one pass over the shared frozen base; latency, operations and",
+                "memory from each candidate's own model.",
+            )
+        )
+    if stopped:
+        notes.append(f"Stopped at a rung, and measured with the adapter that was stored there: {', '.join(stopped)}.")
     if reused:
         notes.append(f"The baseline's answers to {reused} texts were reused from an earlier run with the same digests.")
     return notes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -24,10 +24,12 @@ from legion.neuro_architecture.evaluator.baseline import BareBase
 from legion.neuro_architecture.evaluator.candidates import Candidate, CommonGround
 from legion.neuro_architecture.evaluator.config import EvaluatorConfig
 from legion.neuro_architecture.evaluator.cost import running_cost, weight_file_bytes
-from legion.neuro_architecture.evaluator.inference import Answerer, Classifier, Writer, on_device
+from legion.neuro_architecture.evaluator.inference import Answer, Answerer, Classifier, Writer, on_device
 from legion.neuro_architecture.evaluator.latency import Timings, latency_measurements, time_interleaved
 from legion.neuro_architecture.evaluator.outcome import Outcome, accuracy_gain, judge
+from legion.neuro_architecture.evaluator.packed import PackedClassifier
 from legion.neuro_architecture.evaluator.sample import Sample, draw_sample
+from legion.neuro_architecture.packed.dispatch import choose_dispatch
 from legion.neuro_architecture.spec.measurement import Measurement
 
 __all__ = ["Measured", "Workbench", "threads"]
@@ -64,6 +66,9 @@ def _device(settings: Settings) -> torch.device:
 class Workbench:
     """Measures the bare base once and then one candidate at a time, all on the same sample. For one thread.
 
+    Classifiers may be asked all at once before (`answer_together`); what else is measured, and whatever a causal model
+    writes, is each candidate's own work.
+
     Args:
         ground: The base and data of all candidates.
         settings: Device, home, limits.
@@ -91,6 +96,9 @@ class Workbench:
         self._encoder = TaskEncoder(self._tokenizer, self.data.spec, max_tokens=self._max_tokens)
         self._bare = self._load()
         self._model = self._load()
+        self._settings = settings
+        self._progress = progress
+        self._answers: dict[str, list[Answer]] = {}
         is_writing = self.data.spec.kind == "summarization"
         self.bare_base = BareBase(
             base=self.base,
@@ -133,6 +141,26 @@ class Workbench:
         }
         return Measured(measurements, outcome, outcome.per_group(self.sample, self.data.spec)), reused
 
+    def answer_together(self, candidates: Sequence[Candidate]) -> None:
+        """Asks all candidates that can be measured in one pass over the base, for `measure` to use.
+
+        Classification only: text is written token by token, each candidate's by itself. A candidate whose adapter
+        cannot be loaded is passed over here; `measure` says what is wrong with it.
+        """
+        if self.data.spec.kind != "classification":
+            return
+        folders = {item.run: item.folder.adapter_folder for item in candidates if item.reason is None}
+        together = PackedClassifier(
+            model=self._bare,
+            base=self.base.reference,
+            encoder=self._encoder,
+            batch_size=self.config.batch_size,
+            dispatch=choose_dispatch(self._settings, self.device),
+        )
+        self._progress.start(f"answers of {len(folders)} candidates", len(folders))
+        self._answers = together.answer(folders, self.sample.texts(), self._progress.advance)
+        self._progress.finish()
+
     def measure(self, candidate: Candidate, base: Measured) -> tuple[Measured, Timings]:
         """The candidate beside the bare base.
 
@@ -147,7 +175,7 @@ class Workbench:
             self._model = remove_adapter(adapted)
 
     def _measure(self, adapted: Any, candidate: Candidate, base: Measured) -> tuple[Measured, Timings]:
-        answers = self._answerer(adapted).answer(self.sample.texts())
+        answers = self._answers.get(candidate.run) or self._answerer(adapted).answer(self.sample.texts())
         outcome = judge(answers, self.sample, self.data.spec, self.config)
         timed = self._single_batches(self.sample.timed)
         timings = time_interleaved(adapted, self._bare, timed, warmup=self.config.latency_warmup)
