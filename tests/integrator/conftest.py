@@ -96,7 +96,15 @@ class World:
             reason=None if score is not None else "latency was not measured",
         )
 
-    def train(self, proposal, kind="classification", written_at="2026-01-01T00:00:00.000000Z") -> RunFolder:
+    def train(
+        self,
+        proposal,
+        kind="classification",
+        written_at="2026-01-01T00:00:00.000000Z",
+        *,
+        state=TrialState.COMPLETED,
+        reason=None,
+    ) -> RunFolder:
         run = RunFolder.of(self.settings, proposal.id)
         run.adapter_folder.mkdir(parents=True, exist_ok=True)
         weights = run.adapter_folder / "adapter_model.safetensors"
@@ -104,7 +112,7 @@ class World:
         write_json(run.adapter_folder / "adapter_config.json", {"r": proposal.architecture.rank})
         write_json(run.adapter_folder / "legion_adapter.json", {"format": 1})
         numbers = {name: Measurement.absent(unit, "made up") for name, unit in METRIC_UNITS.items()}
-        metrics = TrainingMetrics(proposal_id=proposal.id, state=TrialState.COMPLETED, **numbers)
+        metrics = TrainingMetrics(proposal_id=proposal.id, state=state, reason=reason, **numbers)
         labels = ["negative", "positive"] if kind == "classification" else []
         record = {
             "labels": labels,

@@ -8,6 +8,7 @@ from legion.foundation.errors import IntegrityError, InvalidValueError, RefusedE
 from legion.neuro_architecture.integrator.provenance import describe_code
 from legion.neuro_architecture.integrator.winners import slot_name
 from legion.neuro_architecture.records import ProposalStore, RunFolder
+from legion.neuro_architecture.spec.training import TrialState
 
 
 def test_winners_are_registered_best_first_with_evidence_and_files(world):
@@ -58,6 +59,18 @@ def test_run_trained_again_after_its_evaluation_is_refused(world):
     world.train(ProposalStore(world.settings).load(result.proposal_id), written_at="2026-01-09T00:00:00.000000Z")
     with pytest.raises(RefusedError, match="trained again"):
         world.integrator.register_winners(world.summary(result), 1)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"), [(TrialState.STOPPED, "stopped at a rung, so it is no winner"), (TrialState.PAUSED, "paused")]
+)
+def test_a_trial_that_was_not_trained_to_its_end_is_no_winner(world, state, message):
+    result = world.candidate(8)
+    world.train(ProposalStore(world.settings).load(result.proposal_id), state=state, reason="at step 5 of 20")
+    with pytest.raises(UsageError, match=message) as caught:
+        world.integrator.register_winners(world.summary(result), 1)
+    assert "legion" in caught.value.hint
+    assert world.registry.list_all() == []
 
 
 def test_adapter_that_is_not_the_trained_one_is_refused(world):

@@ -100,6 +100,12 @@ def _winner(settings: Settings, store: ProposalStore, summary: EvaluationSummary
     again = "legion evaluate --runs artifacts/proxy_runs/*"
     if metrics.proposal_id != result.proposal_id:
         raise UsageError(f"{run.path} is a run of {metrics.proposal_id}, not of {result.proposal_id}", hint=again)
+    if metrics.state is TrialState.STOPPED:
+        raise UsageError(
+            f"the trial of {result.proposal_id} was stopped at a rung, so it is no winner",
+            cause=metrics.reason,
+            hint=f"legion train --proposal {result.proposal_id} --data DIR --steps N, then {again}",
+        )
     if metrics.state is not TrialState.COMPLETED:
         raise UsageError(f"the trial of {result.proposal_id} is {metrics.state}, not completed", hint=again)
     missing = [name for name in ADAPTER_FILES if not (run.adapter_folder / name).is_file()]
