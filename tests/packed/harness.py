@@ -145,8 +145,8 @@ class Examples:
         examples = [(step * size + place) % len(self.ids) for place in range(size)]
         return examples, self.collate(examples)
 
-    def kept(self) -> KeptSplit:
-        return KeptSplit("sha256:tiny", [len(ids) for ids in self.ids], self.collate)
+    def kept(self, digest: str = "sha256:tiny") -> KeptSplit:
+        return KeptSplit(digest, [len(ids) for ids in self.ids], self.collate)
 
 
 RECIPE = TrainingRecipe(learning_rate=3e-3)

@@ -112,6 +112,10 @@ class _Store:
         )
 
     @property
+    def is_on_disk(self) -> bool:
+        return self._sums is not None
+
+    @property
     def num_bytes(self) -> int:
         return self._states.numel() * self._states.dtype.itemsize
 
@@ -167,19 +171,17 @@ class Prefix:
         self._budget = budget
         self._splits: dict[str, KeptSplit] = {}
         self._stores: dict[tuple[str, int], _Store | None] = {}
-        self._memory_bytes = 0
-        self._disk_bytes = 0
         self.counts = PrefixCounts()
 
     @property
     def memory_bytes(self) -> int:
         """Kept in memory."""
-        return self._memory_bytes
+        return self._kept_bytes(is_on_disk=False)
 
     @property
     def disk_bytes(self) -> int:
         """Kept in files."""
-        return self._disk_bytes
+        return self._kept_bytes(is_on_disk=True)
 
     def keeps(self, name: str) -> bool:
         """Whether states of this split are kept."""
@@ -247,14 +249,16 @@ class Prefix:
             self._stores[place] = self._make(known, block)
         return self._stores[place]
 
+    def _kept_bytes(self, *, is_on_disk: bool) -> int:
+        stores = [store for store in self._stores.values() if store is not None]
+        return sum(store.num_bytes for store in stores if store.is_on_disk == is_on_disk)
+
     def _make(self, split: KeptSplit, block: int) -> _Store | None:
         size = sum(split.lengths) * self._width * self._dtype.itemsize
-        if self._memory_bytes + size <= self._budget.memory_bytes:
-            self._memory_bytes += size
+        if self.memory_bytes + size <= self._budget.memory_bytes:
             return _Store(split, self._width, self._dtype, None)
         folder = self._budget.folder
-        if folder is not None and self._disk_bytes + size <= self._budget.disk_bytes:
-            self._disk_bytes += size
+        if folder is not None and self.disk_bytes + size <= self._budget.disk_bytes:
             content = self._key | {"split": split.digest, "block": str(block), "dtype": str(self._dtype)}
             name = digest_json(content).removeprefix("sha256:")
             return _Store(split, self._width, self._dtype, folder / f"{name}.states")
