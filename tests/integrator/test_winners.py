@@ -61,16 +61,27 @@ def test_run_trained_again_after_its_evaluation_is_refused(world):
         world.integrator.register_winners(world.summary(result), 1)
 
 
-@pytest.mark.parametrize(
-    ("state", "message"), [(TrialState.STOPPED, "stopped at a rung, so it is no winner"), (TrialState.PAUSED, "paused")]
-)
-def test_a_trial_that_was_not_trained_to_its_end_is_no_winner(world, state, message):
+def test_a_paused_trial_is_no_winner(world):
     result = world.candidate(8)
-    world.train(ProposalStore(world.settings).load(result.proposal_id), state=state, reason="at step 5 of 20")
-    with pytest.raises(UsageError, match=message) as caught:
+    world.train(ProposalStore(world.settings).load(result.proposal_id), state=TrialState.PAUSED, reason="at step 5")
+    with pytest.raises(UsageError, match="paused") as caught:
         world.integrator.register_winners(world.summary(result), 1)
     assert "legion" in caught.value.hint
     assert world.registry.list_all() == []
+
+
+def test_a_trial_stopped_at_a_rung_is_passed_over_whatever_its_score(world):
+    stopped, finished = world.candidate(8), world.candidate(4)
+    world.train(
+        ProposalStore(world.settings).load(stopped.proposal_id), state=TrialState.STOPPED, reason="stopped at step 5"
+    )
+    summary = world.summary(stopped, finished)
+    world.integrator.register_winners(summary, 1)
+    (snapshot,) = world.registry.list_all()
+    assert snapshot.provenance["proposal"] == finished.proposal_id
+    with pytest.raises(InvalidValueError, match="more than the 1 candidates") as caught:
+        world.integrator.register_winners(summary, 2)
+    assert f"{stopped.proposal_id}: stopped at step 5" in caught.value.cause
 
 
 def test_adapter_that_is_not_the_trained_one_is_refused(world):

@@ -76,7 +76,7 @@ def command(
     shipped = _ship(settings, outcome)
     took_s = clock.monotonic_s() - began_s
     data = _facts(outcome, shipped, took_s) | {"report": str(report)}
-    emit(output_format, data, lambda: _human(settings, outcome, shipped, data), [outcome.summary.top_3[0]])
+    emit(output_format, data, lambda: _human(settings, outcome, shipped, data), [_winner(outcome).proposal_id])
 
 
 def _ship(settings: Settings, outcome: LoopOutcome) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _ship(settings: Settings, outcome: LoopOutcome) -> dict[str, Any]:
     registry = ArchitectureRegistry.of(settings)
     integrator, slots = Integrator(settings, registry), SlotStore(settings)
     before = _manifest_digest(slots)
-    plan = integrator.plan(outcome.summary, min(3, len(outcome.summary.top_3)))
+    plan = integrator.plan(outcome.summary, min(3, len(outcome.finalists)))
     # Nobody watches a quickstart: its own name stands as the approver of this local slot, in the record too.
     integrator.apply(plan.id, approve="quickstart")
     core = LegionCore(settings, registry)
@@ -103,7 +103,7 @@ def _ship(settings: Settings, outcome: LoopOutcome) -> dict[str, Any]:
 
 
 def _apply_again(integrator: Integrator, outcome: LoopOutcome) -> Any:
-    plan = integrator.plan(outcome.summary, min(3, len(outcome.summary.top_3)))
+    plan = integrator.plan(outcome.summary, min(3, len(outcome.finalists)))
     integrator.apply(plan.id, approve="quickstart")
     return plan
 
@@ -128,7 +128,7 @@ def _facts(outcome: LoopOutcome, shipped: dict[str, Any], took_s: float) -> dict
 
 
 def _human(settings: Settings, outcome: LoopOutcome, shipped: dict[str, Any], data: dict[str, Any]) -> str:
-    winner = next(row for row in outcome.summary.results if row.proposal_id == outcome.summary.top_3[0])
+    winner = _winner(outcome)
     plan = shipped["plan"]
     lines = [
         "",
@@ -154,6 +154,11 @@ def _human(settings: Settings, outcome: LoopOutcome, shipped: dict[str, Any], da
         f"serve it elsewhere: legion export {short(plan.registered[0])} --to hf -o export",
     ]
     return "\n".join(lines)
+
+
+def _winner(outcome: LoopOutcome) -> EvaluationResult:
+    """The best of those that trained to the end."""
+    return next(row for row in outcome.summary.results if row.proposal_id in outcome.finalists)
 
 
 def _versus_baseline(winner: EvaluationResult, outcome: LoopOutcome) -> list[str]:

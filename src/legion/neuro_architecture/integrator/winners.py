@@ -31,6 +31,7 @@ __all__ = [
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
 ADAPTER_FILES: Final = ("adapter_config.json", WEIGHTS_FILE, "legion_adapter.json")
 MAX_SLOT_CHARACTERS: Final = 64
+_AGAIN: Final = "legion evaluate --runs artifacts/proxy_runs/*"
 _ODD: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -70,10 +71,10 @@ def slot_name(task: str) -> str:
 
 
 def find_winners(settings: Settings, summary: EvaluationSummary, top: int) -> list[Winner]:
-    """The `top` best candidates that have a score, in the summary's order.
+    """The `top` best candidates that have a score, in the summary's order; trials stopped at a rung are passed over.
 
     Raises:
-        InvalidValueError: top is below 1, above the number evaluated, or above the number that have a score.
+        InvalidValueError: top is below 1, above the number evaluated, or above the number that may win.
         UnknownNameError: a candidate's proposal is not stored.
         UsageError: a run is missing, is another proposal's, or did not complete.
         RefusedError: a run was trained again after it was evaluated.
@@ -82,32 +83,34 @@ def find_winners(settings: Settings, summary: EvaluationSummary, top: int) -> li
         raise InvalidValueError(f"top is {top}; at least one winner is needed")
     if top > len(summary.results):
         raise InvalidValueError(f"top {top} is more than the {len(summary.results)} evaluated candidates")
-    scored = [result for result in summary.results if result.composite_score is not None]
-    if top > len(scored):
-        reasons = [f"{item.proposal_id}: {item.reason}" for item in summary.results if item.composite_score is None]
+    reasons = {result.proposal_id: _reason_against(settings, result) for result in summary.results}
+    eligible = [result for result in summary.results if reasons[result.proposal_id] is None]
+    if top > len(eligible):
         raise InvalidValueError(
-            f"top {top} is more than the {len(scored)} candidates with a score",
-            cause="\n".join(reasons),
-            hint=f"legion integrate --top {len(scored)}" if scored else "legion evaluate --runs artifacts/proxy_runs/*",
+            f"top {top} is more than the {len(eligible)} candidates with a score that trained to the end",
+            cause="\n".join(f"{name}: {reason}" for name, reason in reasons.items() if reason),
+            hint=f"legion integrate --top {len(eligible)}" if eligible else _AGAIN,
         )
     store = ProposalStore(settings)
-    return [_winner(settings, store, summary, result) for result in scored[:top]]
+    return [_winner(settings, store, summary, result) for result in eligible[:top]]
+
+
+def _reason_against(settings: Settings, result: EvaluationResult) -> str | None:
+    """Why a candidate may not win whatever its place, or None. Its numbers as a stopped proxy say too little."""
+    if result.composite_score is None:
+        return result.reason
+    run = RunFolder(settings.workspace / result.run)
+    metrics = run.read_metrics()[0] if run.metrics_path.is_file() else None
+    return metrics.reason if metrics is not None and metrics.state is TrialState.STOPPED else None
 
 
 def _winner(settings: Settings, store: ProposalStore, summary: EvaluationSummary, result: EvaluationResult) -> Winner:
     run = RunFolder(settings.workspace / result.run)
     metrics, record = run.read_metrics()
-    again = "legion evaluate --runs artifacts/proxy_runs/*"
     if metrics.proposal_id != result.proposal_id:
-        raise UsageError(f"{run.path} is a run of {metrics.proposal_id}, not of {result.proposal_id}", hint=again)
-    if metrics.state is TrialState.STOPPED:
-        raise UsageError(
-            f"the trial of {result.proposal_id} was stopped at a rung, so it is no winner",
-            cause=metrics.reason,
-            hint=f"legion train --proposal {result.proposal_id} --data DIR --steps N, then {again}",
-        )
+        raise UsageError(f"{run.path} is a run of {metrics.proposal_id}, not of {result.proposal_id}", hint=_AGAIN)
     if metrics.state is not TrialState.COMPLETED:
-        raise UsageError(f"the trial of {result.proposal_id} is {metrics.state}, not completed", hint=again)
+        raise UsageError(f"the trial of {result.proposal_id} is {metrics.state}, not completed", hint=_AGAIN)
     missing = [name for name in ADAPTER_FILES if not (run.adapter_folder / name).is_file()]
     if missing:
         raise UsageError(
@@ -127,7 +130,7 @@ def _refuse_other_weights(winner: Winner, summary: EvaluationSummary) -> None:
         raise RefusedError(
             f"{name} was trained again after it was evaluated",
             cause=f"trained until {written_at}, evaluated at {summary.created_at}",
-            hint="legion evaluate --runs artifacts/proxy_runs/*",
+            hint=_AGAIN,
         )
     told, found = winner.record.get("adapter_digest"), digest_file(winner.files[WEIGHTS_FILE])
     if told != found:
