@@ -27,7 +27,7 @@ from legion.neuro_architecture.portability.artefact import (
 from legion.neuro_architecture.portability.card import Origin
 from legion.neuro_architecture.portability.checkpoint import refuse_code
 from legion.neuro_architecture.portability.engines.transformers_engine import TransformersEngine
-from legion.neuro_architecture.portability.export import export_adapter
+from legion.neuro_architecture.portability.export import export_adapter, plan_folder
 from legion.neuro_architecture.portability.recertify import recertify
 from legion.neuro_architecture.spec.architecture import parse_architecture
 from legion.testing import tiny_model
@@ -154,6 +154,8 @@ def test_an_export_to_ollama_holds_a_gguf_and_its_modelfile(tiny_bases, adapters
 
 def test_an_adapter_of_another_base_is_refused(tiny_bases, adapters, settings, tmp_path):
     other = resolve_base(str(tiny_model(tmp_path / "other", "llama", seed=1)), settings)
+    with pytest.raises(AdapterError, match="was not made for"):
+        plan_folder(adapters["llama"], other, "transformers", kind="summarization")
     with pytest.raises(AdapterError, match="was not made for"):
         _export(tiny_bases | {"llama": other}, adapters, settings, "llama", "transformers", tmp_path / "out")
     assert not (tmp_path / "out").exists()

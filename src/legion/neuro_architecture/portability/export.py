@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, final
 
 from legion.foundation.canonical import digest_file
-from legion.foundation.errors import NotPortableError, UsageError
+from legion.foundation.errors import AdapterError, NotPortableError, UsageError
 from legion.foundation.files import publish_folder, read_json, write_json, write_text
 from legion.foundation.progress import Progress, SilentProgress
 from legion.foundation.settings import Settings
@@ -77,9 +77,15 @@ def plan_folder(
     """The plan for a trained adapter's folder, without loading its weights.
 
     Raises:
-        AdapterError, InvalidValueError: the folder's record cannot be read.
+        AdapterError: the adapter was made for another base.
+        InvalidValueError: the folder's record cannot be read.
     """
     record = AdapterRecord.parse(read_json(adapter_folder / ADAPTER_RECORD_NAME), what=ADAPTER_RECORD_NAME)
+    if record.base is not None and record.base.digest != base.reference.digest:
+        raise AdapterError(
+            f"the adapter was not made for {base.reference.name}",
+            cause=f"made for {record.base.digest}, this is {base.reference.digest}",
+        )
     return plan(record.architecture, read_base_facts(base, kind), target, form=form, max_lora_rank=max_lora_rank)
 
 
