@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from legion.neuro_architecture.adapters.norms import BlockNorm
-from legion.neuro_architecture.packed.precision import widened
+from legion.neuro_architecture.packed.precision import halved_products, widened
 from legion.neuro_architecture.packed.sites import add_at, rows_of
 from legion.neuro_architecture.packed.stacking import Stack
 
@@ -195,5 +195,6 @@ class SingleCorrection:
         if self._index is None or self._index.device != y.device:
             self._index = torch.tensor([self._place], device=y.device)
         row = source[0 if source.shape[0] == 1 else self._place]
-        delta = self._module(row).to(y.dtype).unsqueeze(0)
+        with halved_products(row.dtype, row.device):
+            delta = self._module(row).to(y.dtype).unsqueeze(0)
         return add_at(y, delta, None if self._size == 1 else self._index, self._size)

@@ -18,7 +18,7 @@ from legion.neuro_architecture.packed.building import assemble
 from legion.neuro_architecture.packed.inputs import Inputs
 from legion.neuro_architecture.packed.member import Member
 from legion.neuro_architecture.packed.objective import accepts_positions, target_logits
-from legion.neuro_architecture.packed.precision import widened
+from legion.neuro_architecture.packed.precision import halved_products, widened
 from legion.neuro_architecture.packed.stacking import own_piece
 from legion.neuro_architecture.packed.trunk import Trunk
 
@@ -226,7 +226,7 @@ class WholeGroup:
         with _GLOBAL_DRAWS, torch.random.fork_rng(devices=devices):
             torch.manual_seed(member.dropout_seed(turn.step))
             member.model.train()
-            logits, targets = target_logits(member.model, inputs.batch, self._device, has_positions=self._has_positions)
+            logits, targets = self._logits(inputs)
             loss = cross_entropy(widened(logits), targets)
             extra = auxiliary_loss(member.model)
             (loss if extra is None else loss + extra).backward()
@@ -246,10 +246,12 @@ class WholeGroup:
     @torch.no_grad()
     def measure(self, x_BTD: Tensor, context: Context | None, inputs: Inputs) -> list[Judged]:  # noqa: ARG002 - as above
         self._member.model.eval()
-        logits, targets = target_logits(
-            self._member.model, inputs.batch, self._device, has_positions=self._has_positions
-        )
+        logits, targets = self._logits(inputs)
         return [_judge(logits, targets, is_causal=inputs.batch["labels"].dim() == 2)]
+
+    def _logits(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        with halved_products(self._member.model.dtype, self._device):
+            return target_logits(self._member.model, inputs.batch, self._device, has_positions=self._has_positions)
 
 
 def _judge(logits_NC: Tensor, targets_N: Tensor, *, is_causal: bool) -> Judged:

@@ -174,6 +174,8 @@ def fresh_model(base: Any, architecture: AnyArchitecture, anatomy: ModelAnatomy,
     """
     own = _sharing_copy(base, anatomy.head_modules)
     if anatomy.head_modules:
+        for name in anatomy.head_modules:
+            own.get_submodule(name).to(wider(base.dtype))  # the same draw whatever the base is held in
         draw_head(own, stream.child("head").seed)
     device = next(base.parameters()).device
     return build_adapter(architecture).apply(own, seed=stream.child("adapter").seed).to(device)

@@ -8,6 +8,8 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
+from legion.neuro_architecture.packed.precision import halved_products
+
 __all__ = ["Correction", "Replacement", "Sites", "add_at", "rows_of"]
 
 # One member's own layer in place of the base's: [B, T, D] to [B, T, E].
@@ -85,9 +87,11 @@ class Sites:
         if not own:
             return compute(x)
         each = x.expand(self._size, *x.shape[1:])
+        with halved_products(x.dtype, x.device):
+            owned = {place: layer(each[place]).to(x.dtype) for place, layer in own.items()}
         rest = [place for place in range(self._size) if place not in own]
         if not rest:
-            return torch.stack([own[place](each[place]) for place in range(self._size)])
+            return torch.stack([owned[place] for place in range(self._size)])
         shared = compute(x if x.shape[0] == 1 else x[rest])
         rows = {place: shared[0 if x.shape[0] == 1 else number] for number, place in enumerate(rest)}
-        return torch.stack([own[place](each[place]) if place in own else rows[place] for place in range(self._size)])
+        return torch.stack([owned[place] if place in own else rows[place] for place in range(self._size)])

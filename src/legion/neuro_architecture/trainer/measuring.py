@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from legion.foundation.clock import Clock
+from legion.neuro_architecture.packed.precision import halved_products
 from legion.neuro_architecture.spec.measurement import Measurement
 
 __all__ = ["free_memory", "measure_gpu_memory", "measure_latency", "measure_peak_memory", "reset_peaks"]
@@ -30,15 +31,16 @@ def measure_latency(
     """Median time of a forward pass over each of `batches` (one example each), after `num_warmup` untimed passes."""
     model.eval()
     inputs = [{name: item.to(device) for name, item in batch.items() if name != "labels"} for batch in batches]
-    for index in range(num_warmup):
-        model(**inputs[index % len(inputs)])
     times_ms = []
-    for batch in inputs:
-        _synchronize(device)
-        began_s = clock.monotonic_s()
-        model(**batch)
-        _synchronize(device)
-        times_ms.append((clock.monotonic_s() - began_s) * 1e3)
+    with halved_products(model.dtype, device):
+        for index in range(num_warmup):
+            model(**inputs[index % len(inputs)])
+        for batch in inputs:
+            _synchronize(device)
+            began_s = clock.monotonic_s()
+            model(**batch)
+            _synchronize(device)
+            times_ms.append((clock.monotonic_s() - began_s) * 1e3)
     return Measurement.measured(statistics.median(times_ms), "ms", n=len(times_ms))
 
 
