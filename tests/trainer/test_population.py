@@ -1,0 +1,382 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from legion.foundation.errors import DataError, InvalidValueError, UnknownNameError, WorldError
+from legion.foundation.files import exclusive_lock
+from legion.neuro_architecture.packed import Dispatch
+from legion.neuro_architecture.spec.architecture import (
+    AdapterArchitecture,
+    LoRAArchitecture,
+    MoEArchitecture,
+    PeftArchitecture,
+    VirtualTokensArchitecture,
+)
+from legion.neuro_architecture.spec.training import TrialState
+from legion.neuro_architecture.trainer import PopulationTrainer, ProxyTrainer, Rungs, TrainerConfig
+from legion.testing import tiny_classification, tiny_model
+
+OFTEN = TrainerConfig(
+    checkpoint_every_s=0.0, checkpoint_share=0.33, num_validations=3, validation_share=9.0, latency_examples=0
+)
+STEPS = 12
+CLOSE, SAME = 1e-5, 1e-6
+# Unlike in family, size, layers, rate, decay, clipping and batch; the third is unlike in its batch too.
+CROWD = (
+    ({"architecture": LoRAArchitecture(rank=2, alpha=8.0)}, {"learning_rate": 1e-2}),
+    ({"architecture": LoRAArchitecture(rank=7, layers=(1, 2))}, {"learning_rate": 3e-3, "weight_decay": 0.3}),
+    ({"architecture": AdapterArchitecture(bottleneck_size=8)}, {"learning_rate": 5e-3, "batch_size": 4}),
+    ({"architecture": MoEArchitecture(num_experts=4, bottleneck_size=4, layers=(2,))}, {"max_gradient_norm": 0.1}),
+    ({"architecture": AdapterArchitecture(bottleneck_size=5, placement="seq")}, {"warmup_share": 0.5}),
+    ({"architecture": PeftArchitecture(strategy="OFT", block_size=4, layers=(1,))}, {}),
+)
+RUNGS = Rungs(steps=(3, 6), factor=2.0)
+
+
+class Listener:
+    """Hears, and at step `at` of all trials together is hit by a Ctrl-C."""
+
+    def __init__(self, at=None):
+        self.at, self.heard, self.totals = at, [], []
+
+    def start(self, label, total):
+        self.totals.append((label, total))
+
+    def advance(self, done, **fields):
+        self.heard.append(done)
+        if self.at is not None and done >= self.at:
+            self.at = None
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def finish(self, note=""):
+        pass
+
+
+@pytest.fixture
+def crowd(propose):
+    return [propose(**what, **recipe) for what, recipe in CROWD]
+
+
+@pytest.fixture
+def weights_of(run_of):
+    """Trainable tensors as a trial's checkpoint holds them."""
+
+    def read(proposal):
+        stored = load_file(run_of(proposal).checkpoint_folder / "trial.safetensors")
+        return {name: item for name, item in stored.items() if name.startswith("weights/")}
+
+    return read
+
+
+@pytest.fixture
+def clear(run_of, settings):
+    """Moves what was trained out of the way."""
+    count = iter(range(100))
+
+    def move():
+        root = settings.workspace / "artifacts" / "proxy_runs"
+        root.rename(root.with_name(f"cleared-{next(count)}"))
+
+    return move
+
+
+def train(proposals, data, steps=STEPS, *, rungs=None, **choices):
+    trainer = PopulationTrainer(**({"config": OFTEN} | choices))
+    return trainer.train([proposal.id for proposal in proposals], data, steps, rungs=rungs)
+
+
+def largest_difference(left, right):
+    assert left.keys() == right.keys()
+    return max(float((item - right[name]).abs().max()) for name, item in left.items())
+
+
+@pytest.fixture
+def alone(weights_of, run_of, clear):
+    """Final weights and metrics of each proposal trained by itself."""
+
+    def make(proposals, data, steps=STEPS):
+        metrics = {each.id: ProxyTrainer(each.id, config=OFTEN).train(data, steps) for each in proposals}
+        weights = {each.id: weights_of(each) for each in proposals}
+        clear()
+        return weights, metrics
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def victim():
+    """The process whose children train and die."""
+    command = [sys.executable, str(Path(__file__).with_name("_population_victim.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def kill(victim, settings, classification_data):
+    """Trains in another process that dies by SIGKILL at a moment."""
+
+    def die(proposals, moment, at, *, rungs=None, places=None):
+        order = {
+            "workspace": str(settings.workspace),
+            "proposal_ids": [proposal.id for proposal in proposals],
+            "data": str(classification_data),
+            "steps": STEPS,
+            "config": OFTEN.to_dict(),
+            "rungs": rungs.to_dict() if rungs else None,
+            "places": places,
+            "moment": moment,
+            "at": at,
+        }
+        victim.stdin.write(json.dumps(order) + "\n")
+        victim.stdin.flush()
+        assert int(victim.stdout.readline()) == -signal.SIGKILL
+
+    return die
+
+
+def test_every_trial_ends_as_it_would_alone(crowd, classification_data, alone, weights_of):
+    weights, metrics = alone(crowd, classification_data)
+    report = train(crowd, classification_data)
+    assert list(report.metrics) == [proposal.id for proposal in crowd]
+    for proposal in crowd:
+        assert largest_difference(weights_of(proposal), weights[proposal.id]) <= CLOSE
+        found, expected = report.metrics[proposal.id], metrics[proposal.id]
+        assert found.state is TrialState.COMPLETED
+        assert found.eval_accuracy == expected.eval_accuracy
+        assert found.validation_loss.value == pytest.approx(expected.validation_loss.value, abs=CLOSE)
+        assert found.trainable_parameters == expected.trainable_parameters
+        assert found.adapter_size_bytes == expected.adapter_size_bytes
+
+
+def test_causal_trials_end_as_they_would_alone(propose, summarization_data, alone, weights_of):
+    architectures = (
+        LoRAArchitecture(rank=2),
+        LoRAArchitecture(rank=4, layers=(2,), use_dora=True),
+        AdapterArchitecture(bottleneck_size=4, placement="seq_layer"),
+        VirtualTokensArchitecture(strategy="PromptTuning", num_virtual_tokens=3),
+    )
+    proposals = [propose(family="llama", kind="summarization", architecture=each) for each in architectures]
+    weights, metrics = alone(proposals, summarization_data, 6)
+    report = train(proposals, summarization_data, 6)
+    assert (
+        report.record["forms"]
+        == {
+            proposal.id: form
+            for proposal, form in zip(proposals, ("stacked", "looped", "stacked", "whole"), strict=True)
+        }
+        or report.record["forms"] == {}
+    )
+    for proposal in proposals:
+        assert largest_difference(weights_of(proposal), weights[proposal.id]) <= CLOSE
+        assert report.metrics[proposal.id].eval_accuracy == metrics[proposal.id].eval_accuracy
+
+
+def test_order_of_the_proposals_changes_no_bit(crowd, classification_data, weights_of, clear):
+    train(crowd, classification_data, 4)
+    first = {proposal.id: weights_of(proposal) for proposal in crowd}
+    clear()
+    train(crowd[::-1], classification_data, 4)
+    for proposal in crowd:
+        assert all(torch.equal(item, first[proposal.id][name]) for name, item in weights_of(proposal).items())
+
+
+@pytest.mark.parametrize("places", [1, 4])
+def test_fewer_places_than_trials_change_nothing(places, crowd, classification_data, weights_of, clear):
+    train(crowd, classification_data)
+    first = {proposal.id: weights_of(proposal) for proposal in crowd}
+    clear()
+    report = train(crowd, classification_data, places=places)
+    assert all(metrics.state is TrialState.COMPLETED for metrics in report.metrics.values())
+    for proposal in crowd:
+        assert largest_difference(weights_of(proposal), first[proposal.id]) <= SAME
+
+
+def test_record_says_what_was_computed(crowd, classification_data, run_of):
+    report = train(crowd, classification_data)
+    record = report.record
+    assert record["trained_steps"] == len(crowd) * STEPS
+    assert record["spared_steps"] == 0
+    passes = record["block_passes_below_adapters"]
+    assert 0 < passes["computed"] < passes["wanted"]
+    assert passes["saved_share"] == pytest.approx(1 - passes["computed"] / passes["wanted"])
+    assert record["cache_memory_bytes"] > 0
+    assert record["dispatch"]["precision"] == "float32"
+    assert record["peak_memory_mb"] > 0
+    _, own = run_of(crowd[1]).read_metrics()
+    assert own["population"] == {
+        "form": "stacked",
+        "frozen_blocks": 1,
+        "num_blocks": 3,
+        "frozen_share": 0.3333,
+        "threads": 1,
+    }
+
+
+def test_asked_again_it_answers_without_training(crowd, classification_data, run_of):
+    first = train(crowd, classification_data, 4)
+    written = {proposal.id: run_of(proposal).metrics_path.read_bytes() for proposal in crowd}
+    listener = Listener()
+    again = train(crowd, classification_data, 4, progress=listener)
+    assert again.metrics == first.metrics
+    assert again.record == {"trained": 0}
+    assert listener.heard == []
+    assert {proposal.id: run_of(proposal).metrics_path.read_bytes() for proposal in crowd} == written
+
+
+def test_new_proposals_join_what_was_trained_before(crowd, classification_data, weights_of, alone):
+    weights, _ = alone(crowd, classification_data)
+    train(crowd[:2], classification_data)
+    listener = Listener()
+    report = train(crowd, classification_data, progress=listener)
+    assert report.record["trained_steps"] == len(crowd[2:]) * STEPS
+    assert list(report.metrics) == [proposal.id for proposal in crowd]
+    for proposal in crowd:
+        assert largest_difference(weights_of(proposal), weights[proposal.id]) <= CLOSE
+
+
+def test_more_steps_extend_all(crowd, classification_data, run_of, weights_of, clear):
+    chosen = crowd[:2]
+    for proposal in chosen:
+        for steps in (4, 8):
+            ProxyTrainer(proposal.id, config=OFTEN).train(classification_data, steps)
+    weights = {proposal.id: weights_of(proposal) for proposal in chosen}
+    clear()
+    train(chosen, classification_data, 4)
+    train(chosen, classification_data, 8)
+    for proposal in chosen:
+        assert run_of(proposal).read_metrics()[1]["extended_from"] == [4]
+        assert largest_difference(weights_of(proposal), weights[proposal.id]) <= SAME
+
+
+def test_a_neighbour_that_diverges_fails_and_changes_nothing(
+    crowd, propose, classification_data, weights_of, clear, run_of
+):
+    chosen = crowd[:3]
+    train(chosen, classification_data)
+    sound = {proposal.id: weights_of(proposal) for proposal in chosen}
+    clear()
+    broken = propose(architecture=LoRAArchitecture(rank=4), learning_rate=1e30)
+    report = train([chosen[0], broken, *chosen[1:]], classification_data)
+    metrics = report.metrics[broken.id]
+    assert metrics.state is TrialState.FAILED
+    assert "nan" in metrics.reason or "inf" in metrics.reason
+    assert not run_of(broken).adapter_folder.exists()
+    for proposal in chosen:
+        assert report.metrics[proposal.id].state is TrialState.COMPLETED
+        assert largest_difference(weights_of(proposal), sound[proposal.id]) <= SAME
+    assert train([broken], classification_data).metrics[broken.id] == metrics  # it stays failed
+
+
+@pytest.mark.parametrize(
+    ("moment", "at"), [("step", 20), ("write", 6), ("completed", 2)], ids=["step", "checkpoint", "end"]
+)
+def test_killed_population_resumes_to_the_same_weights(
+    moment, at, crowd, classification_data, weights_of, run_of, clear, kill
+):
+    chosen = crowd[:4]
+    expected = train(chosen, classification_data)
+    weights = {proposal.id: weights_of(proposal) for proposal in chosen}
+    clear()
+    kill(chosen, moment, at)
+    states = [run_of(proposal).read_metrics()[0].state for proposal in chosen]
+    assert TrialState.RUNNING in states
+    report = train(chosen, classification_data)
+    for proposal in chosen:
+        assert report.metrics[proposal.id].eval_accuracy == expected.metrics[proposal.id].eval_accuracy
+        assert report.metrics[proposal.id].state is TrialState.COMPLETED
+        assert largest_difference(weights_of(proposal), weights[proposal.id]) <= SAME
+        assert not list(run_of(proposal).path.rglob(".*"))
+
+
+def test_ctrl_c_saves_every_trial_and_resumes_to_the_same_weights(
+    crowd, classification_data, weights_of, run_of, clear
+):
+    chosen = crowd[:4]
+    train(chosen, classification_data)
+    weights = {proposal.id: weights_of(proposal) for proposal in chosen}
+    clear()
+    for at in (7, 30):
+        with pytest.raises(KeyboardInterrupt):
+            train(chosen, classification_data, progress=Listener(at))
+        found = [run_of(proposal).read_metrics()[0] for proposal in chosen]
+        assert {metrics.state for metrics in found} == {TrialState.INTERRUPTED}
+        assert {metrics.reason for metrics in found} == {
+            f"interrupted at step {metrics.steps_completed.value:g} of {STEPS}" for metrics in found
+        }
+    train(chosen, classification_data)
+    for proposal in chosen:
+        assert largest_difference(weights_of(proposal), weights[proposal.id]) <= SAME
+        attempts = run_of(proposal).read_metrics()[1]["attempts"]
+        assert len(attempts) == 3
+        assert attempts[0]["from_step"] == 0 < attempts[1]["from_step"] < attempts[2]["from_step"]
+
+
+def test_mistakes_are_named(propose, crowd, classification_data, summarization_data):
+    with pytest.raises(InvalidValueError, match="places cannot be 0"):
+        PopulationTrainer(places=0)
+    with pytest.raises(InvalidValueError, match="steps must be at least 1, got 0"):
+        train(crowd, classification_data, 0)
+    with pytest.raises(InvalidValueError):
+        train([], classification_data)
+    with pytest.raises(InvalidValueError, match=crowd[0].id):
+        train([crowd[0], crowd[1], crowd[0]], classification_data)
+    with pytest.raises(InvalidValueError):
+        train([crowd[0], propose(family="llama")], classification_data)
+    with pytest.raises(InvalidValueError):
+        train([propose(family="llama"), propose(family="llama", kind="summarization")], classification_data)
+    with pytest.raises(DataError, match="is a summarization data set"):
+        train(crowd, summarization_data)
+    with pytest.raises(UnknownNameError):
+        PopulationTrainer(config=OFTEN).train(["nobody-123"], classification_data, 2)
+
+
+def test_a_beginning_of_an_id_names_the_same_proposal_once(crowd, classification_data):
+    with pytest.raises(InvalidValueError, match=crowd[0].id):
+        PopulationTrainer(config=OFTEN).train([crowd[0].id, crowd[0].id[:-2]], classification_data, 2)
+
+
+def test_other_processes_are_kept_off_every_run_folder(crowd, classification_data, run_of):
+    path = run_of(crowd[2]).path
+    with exclusive_lock(path.with_name(f".{path.name}.lock")), pytest.raises(WorldError) as caught:
+        train(crowd, classification_data, 2)
+    assert f"proposal {crowd[2].id} is being trained by another process" in caught.value.message
+    assert not any(run_of(proposal).path.exists() for proposal in crowd)
+
+
+@pytest.fixture
+def learnable(tmp_path_factory, settings):
+    """A base and data on which adapters reach full marks."""
+    folder = tiny_model(tmp_path_factory.mktemp("wide") / "bert", "bert", hidden_size=64)
+    return folder, tiny_classification(settings.workspace / "data" / "more", num_train=160)
+
+
+@pytest.mark.parametrize("kind", ["moe", "oft", "lora"])
+def test_latency_is_measured_in_bf16_too(kind, crowd, classification_data):
+    (proposal,) = [crowd[{"lora": 0, "moe": 3, "oft": 5}[kind]]]
+    config = TrainerConfig(latency_examples=2, latency_warmup=1)
+    report = train([proposal], classification_data, 2, config=config, dispatch=Dispatch(precision="bfloat16"))
+    assert report.metrics[proposal.id].latency_ms.value > 0
+
+
+def test_bf16_ends_within_half_a_point_of_fp32(propose, learnable, clear):
+    folder, data = learnable
+    architectures = (LoRAArchitecture(rank=4), AdapterArchitecture(bottleneck_size=16), MoEArchitecture(num_experts=4))
+    proposals = [propose(architecture=each, folder=folder, batch_size=16) for each in architectures]
+    accuracies = []
+    for precision in ("float32", "bfloat16"):
+        dispatch = Dispatch(precision=precision)
+        report = train(proposals, data, 80, dispatch=dispatch)
+        accuracies.append([report.metrics[proposal.id].eval_accuracy.value for proposal in proposals])
+        assert report.record["dispatch"]["precision"] == precision
+        clear()
+    assert min(accuracies[0]) > 0.8
+    for whole, half in zip(*accuracies, strict=True):
+        assert half >= whole - 0.005
