@@ -33,8 +33,8 @@ def _config(**changes):
 
 
 def test_rungs_lie_a_factor_apart_below_the_end_of_the_schedule():
-    assert _config(proxy_steps=30, final_steps=270).rungs.steps == (30, 90)
-    assert _config(proxy_steps=30, final_steps=271).rungs.steps == (30, 90, 270)
+    assert _config(proxy_steps=30, final_steps=270, factor=3.0).rungs.steps == (30, 90)
+    assert _config(proxy_steps=30, final_steps=271, factor=3.0).rungs.steps == (30, 90, 270)
     assert _config(proxy_steps=30, final_steps=30).rungs is None
 
 

@@ -44,7 +44,7 @@ class LoopConfig:
     strategies: tuple[str, ...] | None = None
     proxy_steps: int = 30
     final_steps: int = 200
-    factor: float = 3.0
+    factor: float = 4.0
     num_finalists: int = 1
     weights: str | None = None
     seed: int = 0
