@@ -91,6 +91,8 @@ class Halving:
             raise
         finally:
             self._trained_steps = sum(trial.progress.step for trial in executions) - before
+            for trial in executions:
+                trial.close()
         self._listener.finish(_note(executions))
         return {trial.proposal.id: trial.metrics for trial in executions if trial.metrics is not None}
 
@@ -133,20 +135,21 @@ class Halving:
     def _to_rung(
         self, active: Sequence[Execution], rung: int, rungs: Rungs, passed: Mapping[str, Mapping[int, float]]
     ) -> list[Execution]:
-        waves = self._waves([trial for trial in active if not _has_passed(trial, rung)])
+        waves = self._waves([trial for trial in active if trial.progress.step <= rung and not _is_seen(trial, rung)])
         for wave in waves:
             self._advance(wave, rung)
             for trial in _running(wave) if len(waves) > 1 else ():
                 self._pause(trial)
         alive = [trial for trial in active if trial.state is not TrialState.FAILED]
-        losses = {trial.proposal.id: _loss_at(trial, rung) for trial in alive}
+        seen = [trial for trial in alive if _is_seen(trial, rung)]  # one that went past it without rungs goes on
+        losses = {trial.proposal.id: _loss_at(trial, rung) for trial in seen}
         losses |= {name: found[rung] for name, found in passed.items() if rung in found}
         kept = set(rungs.survivors(losses))
-        for trial in alive:
-            if trial.proposal.id not in kept:
-                self._stop(trial, rung, len(losses), len(kept))
+        stopped = [trial for trial in seen if trial.proposal.id not in kept]
+        for trial in stopped:
+            self._stop(trial, len(losses), len(kept))
         self._rungs.append({"steps": rung, "trials": len(losses), "continued": sorted(kept)})
-        return [trial for trial in alive if trial.proposal.id in kept]
+        return [trial for trial in alive if trial not in stopped]
 
     def _waves(self, trials: Sequence[Execution]) -> list[list[Execution]]:
         size = self._places or max(1, len(trials))
@@ -154,10 +157,13 @@ class Halving:
 
     def _advance(self, wave: Sequence[Execution], until: int) -> None:
         for trial in wave:
-            if not self._population.holds(trial):
-                held = self._checkpoints.pop(trial.proposal.id, None)
-                self._population.enter(trial, held or read_checkpoint(trial.run.checkpoint_folder))
+            self._enter(trial)
         self._population.advance(wave, until)
+
+    def _enter(self, trial: Execution) -> None:
+        if not self._population.holds(trial):
+            held = self._checkpoints.pop(trial.proposal.id, None)
+            self._population.enter(trial, held or read_checkpoint(trial.run.checkpoint_folder))
 
     def _pause(self, trial: Execution) -> None:
         with hold_interrupts():
@@ -166,14 +172,19 @@ class Halving:
             trial.end(TrialEvent.PAUSE, f"paused at step {trial.progress.step} of {trial.steps}")
             self._population.leave(trial)
 
-    def _stop(self, trial: Execution, rung: int, num_trials: int, num_kept: int) -> None:
-        self._spared_steps += trial.steps - rung
+    def _stop(self, trial: Execution, num_trials: int, num_kept: int) -> None:
+        at = trial.progress.step
+        self._spared_steps += trial.steps - at
+        if not self._population.holds(trial):
+            if trial.metrics is not None and trial.metrics.state is TrialState.STOPPED:
+                return
+            if not trial.run.adapter_folder.is_dir():  # it was killed before it had left one
+                self._enter(trial)
         if self._population.holds(trial):
             self._pause(trial)
-        elif trial.metrics is not None and trial.metrics.state is TrialState.STOPPED:
-            return
-        reason = f"stopped at step {rung} of {trial.steps}: not among the best {num_kept} of {num_trials}"
-        trial.end(TrialEvent.STOP, reason)
+        trial.end(
+            TrialEvent.STOP, f"stopped at step {at} of {trial.steps}: not among the best {num_kept} of {num_trials}"
+        )
 
     def _finish(self, trial: Execution) -> None:
         self._population.save(trial)
@@ -219,7 +230,7 @@ def _running(trials: Sequence[Execution]) -> list[Execution]:
     return [trial for trial in trials if trial.state is TrialState.RUNNING]
 
 
-def _has_passed(trial: Execution, rung: int) -> bool:
+def _is_seen(trial: Execution, rung: int) -> bool:
     return any(item.step == rung for item in trial.progress.validations)
 
 

@@ -24,7 +24,7 @@ from legion.neuro_architecture.packed.memory import MemberNeeds, MemoryPlan, pla
 from legion.neuro_architecture.packed.prefix import CacheBudget
 from legion.neuro_architecture.records import ProposalStore, RunFolder
 from legion.neuro_architecture.spec.proposal import ArchitectureProposal
-from legion.neuro_architecture.spec.training import TrainingMetrics, TrialState
+from legion.neuro_architecture.spec.training import TrainingMetrics
 from legion.neuro_architecture.trainer.checkpoint import Checkpoint
 from legion.neuro_architecture.trainer.config import TrainerConfig
 from legion.neuro_architecture.trainer.environment import torch_environment
@@ -175,8 +175,7 @@ class PopulationTrainer:
             beginning = find_beginning(run, identity_of(proposal, data, self.seed, config), steps)
             if beginning.stored is not None:
                 stored[proposal.id] = beginning.stored
-                if beginning.stored.state is not TrialState.FAILED:
-                    passed[proposal.id] = beginning.losses
+                passed[proposal.id] = beginning.losses
                 continue
             if beginning.is_replacing:
                 move_aside(self.settings, run)
