@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup assets quickstart test engines parity lint format acceptance benchmarks population strategies clean help
+.PHONY: setup assets quickstart test exactness engines parity lint format acceptance benchmarks population strategies clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -35,6 +35,9 @@ quickstart: assets ## the whole loop on the embedded model and data
 
 test: assets ## the tests
 	@$(BIN)/python -m pytest -q
+
+exactness: setup ## compare packed trainings with PEFT's, every adapter on every family, half an hour
+	@LEGION_EXACTNESS_RESULTS=benchmarks/results/exactness.json $(BIN)/python -m pytest -q -m heavy tests/exactness
 
 engines: setup ## install vLLM, llama.cpp and the adapters library, once (4, 14 and 2 minutes)
 	@$(BIN)/legion engines install vllm llama.cpp adapters --format quiet >/dev/null

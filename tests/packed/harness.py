@@ -228,8 +228,25 @@ def train_packed(family: str, task: str, trials: Mapping[str, Trial], steps: int
     return weights_of(pool), outcomes
 
 
-def train_alone(family: str, task: str, trial: Trial, steps: int, *, dtype: torch.dtype = torch.float32):
-    """The same trial by PEFT, torch's AdamW and transformers' own forward pass: weights, last loss and norm."""
+def train_alone(
+    family: str,
+    task: str,
+    trial: Trial,
+    steps: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    is_reversed: bool = False,
+):
+    """The same trial by PEFT, torch's AdamW and transformers' own forward pass: weights, last loss and norm.
+
+    Args:
+        family: Of the base.
+        task: `labels` or `tokens`.
+        trial: What is trained.
+        steps: How long.
+        dtype: Of everything.
+        is_reversed: Whether the rows of every batch stand in reverse, which changes nothing but the order of sums.
+    """
     examples = Examples(family, task)
     model, stream = tiny_base(family, task).to(dtype), trial.stream  # before the draws, which are its dtype's
     if task == "labels":
@@ -246,7 +263,9 @@ def train_alone(family: str, task: str, trial: Trial, steps: int, *, dtype: torc
     adapted.train()
     last = {}
     for step in range(steps):
-        _, batch = examples.batch(step)
+        chosen, batch = examples.batch(step)
+        if is_reversed:
+            batch = examples.collate(chosen[::-1])
         for group in optimizer.param_groups:
             group["lr"] = trial.rate(step)
         with torch.random.fork_rng(devices=[]):

@@ -14,16 +14,17 @@ from legion.neuro_architecture.trainer import PopulationTrainer, Rungs, TrainerC
 
 
 class Killer:
-    """A listener that dies when `at` steps of all trials together are done."""
+    """A listener that dies at the report number `at`."""
 
     def __init__(self, at):
-        self.at = at
+        self.left = at
 
     def start(self, label, total):
         pass
 
     def advance(self, done, **fields):
-        if done >= self.at:
+        self.left -= 1
+        if self.left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def finish(self, note=""):
@@ -37,6 +38,7 @@ def die_while_writing(nth):
     def half(path, content):
         calls.append(path)
         if len(calls) == nth:
+            path.parent.mkdir(exist_ok=True)
             (path.parent / f".{path.name}.abc.tmp").write_bytes(content[: len(content) // 2])
             os.kill(os.getpid(), signal.SIGKILL)
         real(path, content)

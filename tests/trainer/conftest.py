@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from tests.trainer.populations import CROWD, OFTEN, STEPS
 
 from legion.foundation.rng import RandomStream
 from legion.neuro_architecture.data.base_models import resolve_base
@@ -23,7 +29,7 @@ from legion.neuro_architecture.spec.proposal import (
     RiskFactor,
     TrainingRecipe,
 )
-from legion.neuro_architecture.trainer import TrainerConfig
+from legion.neuro_architecture.trainer import ProxyTrainer, TrainerConfig
 from legion.neuro_architecture.trainer.feed import TRAIN, Feed
 
 ARCHITECTURES = {
@@ -113,3 +119,76 @@ def curve_of(run_of):
         return [{key: line[key] for key in line if key != "seconds"} for line in lines if line["kind"] == kind]
 
     return read
+
+
+@pytest.fixture
+def crowd(propose):
+    return [propose(**what, **recipe) for what, recipe in CROWD]
+
+
+@pytest.fixture
+def weights_of(run_of):
+    """Trainable tensors as a trial's checkpoint holds them."""
+
+    def read(proposal):
+        stored = load_file(run_of(proposal).checkpoint_folder / "trial.safetensors")
+        return {name: item for name, item in stored.items() if name.startswith("weights/")}
+
+    return read
+
+
+@pytest.fixture
+def clear(run_of, settings):
+    """Moves what was trained out of the way."""
+    count = iter(range(100))
+
+    def move():
+        root = settings.workspace / "artifacts" / "proxy_runs"
+        root.rename(root.with_name(f"cleared-{next(count)}"))
+
+    return move
+
+
+@pytest.fixture
+def alone(weights_of, run_of, clear):
+    """Final weights and metrics of each proposal trained by itself."""
+
+    def make(proposals, data, steps=STEPS):
+        metrics = {each.id: ProxyTrainer(each.id, config=OFTEN).train(data, steps) for each in proposals}
+        weights = {each.id: weights_of(each) for each in proposals}
+        clear()
+        return weights, metrics
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def population_victim():
+    """The process whose children train and die."""
+    command = [sys.executable, str(Path(__file__).with_name("_population_victim.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def kill_population(population_victim, settings, classification_data):
+    """Trains in another process that dies by SIGKILL at a moment."""
+
+    def die(proposals, moment, at, *, rungs=None, places=None):
+        order = {
+            "workspace": str(settings.workspace),
+            "proposal_ids": [proposal.id for proposal in proposals],
+            "data": str(classification_data),
+            "steps": STEPS,
+            "config": OFTEN.to_dict(),
+            "rungs": rungs.to_dict() if rungs else None,
+            "places": places,
+            "moment": moment,
+            "at": at,
+        }
+        population_victim.stdin.write(json.dumps(order) + "\n")
+        population_victim.stdin.flush()
+        assert int(population_victim.stdout.readline()) == -signal.SIGKILL
+
+    return die

@@ -1,13 +1,6 @@
-import json
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file
+from tests.trainer.populations import CLOSE, OFTEN, SAME, STEPS, Listener, largest_difference, train
 
 from legion.foundation.errors import DataError, InvalidValueError, UnknownNameError, WorldError
 from legion.foundation.files import exclusive_lock
@@ -16,130 +9,11 @@ from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
-    PeftArchitecture,
     VirtualTokensArchitecture,
 )
 from legion.neuro_architecture.spec.training import TrialState
-from legion.neuro_architecture.trainer import PopulationTrainer, ProxyTrainer, Rungs, TrainerConfig
+from legion.neuro_architecture.trainer import PopulationTrainer, ProxyTrainer, TrainerConfig
 from legion.testing import tiny_classification, tiny_model
-
-OFTEN = TrainerConfig(
-    checkpoint_every_s=0.0, checkpoint_share=0.33, num_validations=3, validation_share=9.0, latency_examples=0
-)
-STEPS = 12
-CLOSE, SAME = 1e-5, 1e-6
-# Unlike in family, size, layers, rate, decay, clipping and batch; the third is unlike in its batch too.
-CROWD = (
-    ({"architecture": LoRAArchitecture(rank=2, alpha=8.0)}, {"learning_rate": 1e-2}),
-    ({"architecture": LoRAArchitecture(rank=7, layers=(1, 2))}, {"learning_rate": 3e-3, "weight_decay": 0.3}),
-    ({"architecture": AdapterArchitecture(bottleneck_size=8)}, {"learning_rate": 5e-3, "batch_size": 4}),
-    ({"architecture": MoEArchitecture(num_experts=4, bottleneck_size=4, layers=(2,))}, {"max_gradient_norm": 0.1}),
-    ({"architecture": AdapterArchitecture(bottleneck_size=5, placement="seq")}, {"warmup_share": 0.5}),
-    ({"architecture": PeftArchitecture(strategy="OFT", block_size=4, layers=(1,))}, {}),
-)
-RUNGS = Rungs(steps=(3, 6), factor=2.0)
-
-
-class Listener:
-    """Hears, and at step `at` of all trials together is hit by a Ctrl-C."""
-
-    def __init__(self, at=None):
-        self.at, self.heard, self.totals = at, [], []
-
-    def start(self, label, total):
-        self.totals.append((label, total))
-
-    def advance(self, done, **fields):
-        self.heard.append(done)
-        if self.at is not None and done >= self.at:
-            self.at = None
-            os.kill(os.getpid(), signal.SIGINT)
-
-    def finish(self, note=""):
-        pass
-
-
-@pytest.fixture
-def crowd(propose):
-    return [propose(**what, **recipe) for what, recipe in CROWD]
-
-
-@pytest.fixture
-def weights_of(run_of):
-    """Trainable tensors as a trial's checkpoint holds them."""
-
-    def read(proposal):
-        stored = load_file(run_of(proposal).checkpoint_folder / "trial.safetensors")
-        return {name: item for name, item in stored.items() if name.startswith("weights/")}
-
-    return read
-
-
-@pytest.fixture
-def clear(run_of, settings):
-    """Moves what was trained out of the way."""
-    count = iter(range(100))
-
-    def move():
-        root = settings.workspace / "artifacts" / "proxy_runs"
-        root.rename(root.with_name(f"cleared-{next(count)}"))
-
-    return move
-
-
-def train(proposals, data, steps=STEPS, *, rungs=None, **choices):
-    trainer = PopulationTrainer(**({"config": OFTEN} | choices))
-    return trainer.train([proposal.id for proposal in proposals], data, steps, rungs=rungs)
-
-
-def largest_difference(left, right):
-    assert left.keys() == right.keys()
-    return max(float((item - right[name]).abs().max()) for name, item in left.items())
-
-
-@pytest.fixture
-def alone(weights_of, run_of, clear):
-    """Final weights and metrics of each proposal trained by itself."""
-
-    def make(proposals, data, steps=STEPS):
-        metrics = {each.id: ProxyTrainer(each.id, config=OFTEN).train(data, steps) for each in proposals}
-        weights = {each.id: weights_of(each) for each in proposals}
-        clear()
-        return weights, metrics
-
-    return make
-
-
-@pytest.fixture(scope="module")
-def victim():
-    """The process whose children train and die."""
-    command = [sys.executable, str(Path(__file__).with_name("_population_victim.py"))]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield process
-        process.stdin.close()
-
-
-@pytest.fixture
-def kill(victim, settings, classification_data):
-    """Trains in another process that dies by SIGKILL at a moment."""
-
-    def die(proposals, moment, at, *, rungs=None, places=None):
-        order = {
-            "workspace": str(settings.workspace),
-            "proposal_ids": [proposal.id for proposal in proposals],
-            "data": str(classification_data),
-            "steps": STEPS,
-            "config": OFTEN.to_dict(),
-            "rungs": rungs.to_dict() if rungs else None,
-            "places": places,
-            "moment": moment,
-            "at": at,
-        }
-        victim.stdin.write(json.dumps(order) + "\n")
-        victim.stdin.flush()
-        assert int(victim.stdout.readline()) == -signal.SIGKILL
-
-    return die
 
 
 def test_every_trial_ends_as_it_would_alone(crowd, classification_data, alone, weights_of):
@@ -276,16 +150,16 @@ def test_a_neighbour_that_diverges_fails_and_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("moment", "at"), [("step", 20), ("write", 6), ("completed", 2)], ids=["step", "checkpoint", "end"]
+    ("moment", "at"), [("step", 9), ("write", 6), ("completed", 2)], ids=["step", "checkpoint", "end"]
 )
 def test_killed_population_resumes_to_the_same_weights(
-    moment, at, crowd, classification_data, weights_of, run_of, clear, kill
+    moment, at, crowd, classification_data, weights_of, run_of, clear, kill_population
 ):
     chosen = crowd[:4]
     expected = train(chosen, classification_data)
     weights = {proposal.id: weights_of(proposal) for proposal in chosen}
     clear()
-    kill(chosen, moment, at)
+    kill_population(chosen, moment, at)
     states = [run_of(proposal).read_metrics()[0].state for proposal in chosen]
     assert TrialState.RUNNING in states
     report = train(chosen, classification_data)
@@ -303,7 +177,7 @@ def test_ctrl_c_saves_every_trial_and_resumes_to_the_same_weights(
     train(chosen, classification_data)
     weights = {proposal.id: weights_of(proposal) for proposal in chosen}
     clear()
-    for at in (7, 30):
+    for at in (5, 9):
         with pytest.raises(KeyboardInterrupt):
             train(chosen, classification_data, progress=Listener(at))
         found = [run_of(proposal).read_metrics()[0] for proposal in chosen]
