@@ -54,6 +54,7 @@ class Halving:
         self._device = device
         self._places = places
         self._listener = listener
+        self._trials: Sequence[Execution] = ()
         self._checkpoints: dict[str, Checkpoint | None] = {}
         self._trained_steps = 0
         self._spared_steps = 0
@@ -104,7 +105,7 @@ class Halving:
             "trained_steps": self._trained_steps,
             "spared_steps": self._spared_steps,
             "rungs": self._rungs,
-            "forms": report.forms,
+            "forms": {trial.proposal.id: trial.population["form"] for trial in self._trials if trial.population},
             "dispatch": report.dispatch.to_dict(),
             "block_passes_below_adapters": {
                 "wanted": report.prefix.wanted,
