@@ -198,7 +198,7 @@ def test_whole_groups_run_beside_packed_ones_on_several_threads_to_the_same_bits
 
 def test_groups_hold_as_many_blocks_as_the_machine_says():
     trials = {f"m{number}": Trial(LoRAArchitecture(rank=2, layers=(1, 2)), seed=number) for number in range(5)}
-    for group_blocks, sizes in ((1, [1] * 5), (4, [2, 2, 1]), (5, [2, 2, 1]), (6, [3, 2]), (100, [5])):
+    for group_blocks, sizes in ((1, [1] * 5), (5, [2, 2, 1]), (100, [5])):
         pool, examples = opened(("bert", "labels"), trials, group_blocks=group_blocks)
         advance(pool, examples, trials, 1)
         assert [len(group) for group in pool.report().groups] == sizes

@@ -71,12 +71,12 @@ def opened(trials, family="bert", task="labels", **choices):
 
 def test_unlike_neighbours_in_one_group_end_as_each_alone():
     trials = mixed(LORAS | OTHERS)
-    packed, outcomes = train_packed("llama", "labels", trials, 12, group_blocks=1000)
+    packed, outcomes = train_packed("llama", "labels", trials, 8, group_blocks=1000)
     for name, trial in trials.items():
-        alone, last = train_alone("llama", "labels", trial, 12)
+        alone, last = train_alone("llama", "labels", trial, 8)
         assert largest_difference(packed[name], alone) <= CLOSE, name
         assert outcomes[name].loss == pytest.approx(last["loss"], abs=CLOSE)
-        assert outcomes[name].learning_rate == trial.rate(11)
+        assert outcomes[name].learning_rate == trial.rate(7)
 
 
 def test_all_of_them_do_stand_in_one_group():
@@ -86,11 +86,10 @@ def test_all_of_them_do_stand_in_one_group():
     assert set(pool.report().forms.values()) == {"stacked"}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_order_of_entry_changes_no_bit(seed):
+def test_order_of_entry_changes_no_bit():
     trials = mixed({name: LORAS[name] for name in ("r2", "r3", "r4")} | OTHERS)
     order = list(trials)
-    random.Random(seed).shuffle(order)
+    random.Random(0).shuffle(order)
     first, _ = train_packed("llama", "labels", trials, 4)
     second, _ = train_packed("llama", "labels", {name: trials[name] for name in order}, 4)
     assert order != list(trials)

@@ -173,7 +173,7 @@ def test_unknown_family_trains_whole_to_peft_s_own_weights():
     family, task = "distilbert", "labels"
     assert trunk_of(tiny_base(family, task)) is None
     pool = make_pool(tiny_base(family, task))
-    trials = zoo_trials(family, task, ["lora", "par", "moe", "moe-random"])
+    trials = zoo_trials(family, task, ["lora", "moe-random"])
     for name, trial in trials.items():
         pool.add(name, trial.architecture, trial.recipe, trial.stream)
     assert (pool.is_known, pool.prefix) == (False, None)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.trainer.populations import CROWD, OFTEN, STEPS
+from tests.trainer.populations import CROWD, OFTEN, RUNGS, STEPS, train
 
 from legion.foundation.rng import RandomStream
 from legion.neuro_architecture.data.base_models import resolve_base
@@ -149,15 +149,28 @@ def clear(run_of, settings):
     return move
 
 
-@pytest.fixture
-def alone(weights_of, run_of, clear):
-    """Final weights and metrics of each proposal trained by itself."""
+# References of the crowd, the same in every test: trained in the first that asks.
+_REFERENCES: dict[str, tuple[dict, dict, dict]] = {}
 
-    def make(proposals, data, steps=STEPS):
-        metrics = {each.id: ProxyTrainer(each.id, config=OFTEN).train(data, steps) for each in proposals}
-        weights = {each.id: weights_of(each) for each in proposals}
-        clear()
-        return weights, metrics
+
+@pytest.fixture
+def reference(crowd, classification_data, weights_of, clear):
+    """`reference(how)`: final weights, metrics and record of the crowd.
+
+    Trained one by one (`alone`), `together`, or with `rungs`; nothing of it is left in the workspace.
+    """
+
+    def make(how):
+        if how not in _REFERENCES:
+            if how == "alone":
+                trainers = {each.id: ProxyTrainer(each.id, config=OFTEN) for each in crowd}
+                metrics, record = {name: each.train(classification_data, STEPS) for name, each in trainers.items()}, {}
+            else:
+                report = train(crowd, classification_data, rungs=RUNGS if how == "rungs" else None)
+                metrics, record = report.metrics, report.record
+            _REFERENCES[how] = ({each.id: weights_of(each) for each in crowd}, metrics, record)
+            clear()
+        return _REFERENCES[how]
 
     return make
 
