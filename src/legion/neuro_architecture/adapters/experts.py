@@ -90,7 +90,8 @@ class ExpertMixture(nn.Module):
                 hidden = self.activation(nn.functional.linear(x_nD, self.gate[expert])) * hidden
             y_nD = hidden @ self.down[expert]
             y_nD = y_nD if self.down_bias is None else y_nD + self.down_bias[expert]
-            y_ND = y_ND.index_add(0, token, y_nD * weight_NK[token, slot].unsqueeze(-1))
+            weighted_nD = y_nD * weight_NK[token, slot].unsqueeze(-1)
+            y_ND = y_ND.index_add(0, token, weighted_nD.to(y_ND.dtype))  # fp32 biases beside bf16 tokens widen it
         return y_ND
 
 

@@ -49,9 +49,9 @@ def norm_of(model: Any, anatomy: ModelAnatomy) -> BlockNorm:
 def apply_norm(
     x_BTD: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, kind: str, eps: float
 ) -> torch.Tensor:
-    """X normalised; `rms` is computed in float32 inside, as transformers' `LlamaRMSNorm` is."""
+    """X normalised; `rms` is computed in no less than float32 inside, as transformers' `LlamaRMSNorm` is."""
     if kind == "layer":
         return layer_norm(x_BTD, weight.shape, weight, bias, eps)
-    wide_BTD = x_BTD.float()
+    wide_BTD = x_BTD.to(torch.promote_types(x_BTD.dtype, torch.float32))
     variance_BT1 = wide_BTD.pow(2).mean(-1, keepdim=True)
     return weight * (wide_BTD * torch.rsqrt(variance_BT1 + eps)).to(x_BTD.dtype)

@@ -137,9 +137,10 @@ class Halving:
         self, active: Sequence[Execution], rung: int, rungs: Rungs, passed: Mapping[str, Mapping[int, float]]
     ) -> list[Execution]:
         waves = self._waves([trial for trial in active if trial.progress.step <= rung and not _is_seen(trial, rung)])
+        is_crowded = len(self._waves(active)) > 1
         for wave in waves:
             self._advance(wave, rung)
-            for trial in _running(wave) if len(waves) > 1 else ():
+            for trial in _running(wave) if is_crowded else ():
                 self._pause(trial)
         alive = [trial for trial in active if trial.state is not TrialState.FAILED]
         seen = [trial for trial in alive if _is_seen(trial, rung)]  # one that went past it without rungs goes on
