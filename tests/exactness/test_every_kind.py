@@ -1,8 +1,8 @@
 """Every kind of adapter on every family that it fits, 100 steps, packed against PEFT alone.
 
 The maths is the same where the two agree in fp64. In fp32 they part by rounding, and some kinds make much of little:
-AdamW turns a gradient that is zero but for rounding into a step of full size. Such a kind may miss the tolerance by no
-more than what parts PEFT from itself once the rows of its batches stand in another order.
+AdamW turns a gradient that is zero but for rounding into a step of full size. A kind may miss the tolerance only where
+PEFT misses it too, against itself with the rows of its batches in another order: the same sums, rounded otherwise.
 """
 
 import pytest
@@ -14,7 +14,7 @@ from tests.packed.harness import CASES, kinds_for, largest_difference, train_alo
 pytestmark = pytest.mark.heavy
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
-ROOM = 10.0  # times what parts PEFT from itself
+ROOM = 10.0  # in fp64, times what parts PEFT from itself
 # PEFT multiplies circulant matrices by Fourier transforms in fp32, whatever it is given.
 ROUNDED_BY_PEFT = {"C3A": 1e-6}
 PAIRS = [(*case, name) for case in CASES for name in kinds_for(*case)]
@@ -44,6 +44,6 @@ def test_packed_weights_after_100_steps_are_peft_s(family, task, name, packed, m
             "peft_to_itself_fp64": itself.get("float64"),
         }
     )
-    for precision, tolerance in TOLERANCE.items():
-        allowed = max(tolerance, ROUNDED_BY_PEFT.get(name, 0.0) if precision == "float64" else 0.0)
-        assert found[precision] <= max(allowed, ROOM * itself.get(precision, 0.0)), (precision, found, itself)
+    allowed = max(TOLERANCE["float64"], ROUNDED_BY_PEFT.get(name, 0.0))
+    assert found["float64"] <= max(allowed, ROOM * itself.get("float64", 0.0)), (found, itself)
+    assert found["float32"] <= TOLERANCE["float32"] or itself["float32"] > TOLERANCE["float32"], (found, itself)

@@ -5,7 +5,12 @@ import torch
 from tests.adapters.conftest import ZOO
 from tests.packed.harness import Trial, largest_difference, train_alone, train_packed, zoo_trials
 
-from legion.neuro_architecture.spec.architecture import LoRAArchitecture, strategy_names
+from legion.neuro_architecture.spec.architecture import (
+    WIDEST_DENSE_MIXTURE,
+    LoRAArchitecture,
+    MoEArchitecture,
+    strategy_names,
+)
 
 CLOSE = 1e-5
 STEPS = 20
@@ -60,6 +65,13 @@ def test_sdpa_ends_with_the_same_weights():
     packed, _ = train_packed("bert", "labels", trials, STEPS, kernel="sdpa", workers=2)
     for name, trial in trials.items():
         assert largest_difference(packed[name], train_alone("bert", "labels", trial, STEPS)[0]) <= CLOSE
+
+
+def test_a_mixture_so_wide_that_experts_compute_apart_ends_with_the_same_weights():
+    trials = {"wide": Trial(MoEArchitecture(num_experts=8, bottleneck_size=WIDEST_DENSE_MIXTURE // 4))}
+    packed, _ = train_packed("bert", "labels", trials, 10)
+    alone, _ = train_alone("bert", "labels", trials["wide"], 10)
+    assert largest_difference(packed["wide"], alone) <= CLOSE
 
 
 def test_the_comparison_sees_a_step_of_another_rate():

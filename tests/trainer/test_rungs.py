@@ -22,6 +22,7 @@ from legion.neuro_architecture.data.datasets import read_data
 from legion.neuro_architecture.spec.architecture import LoRAArchitecture
 from legion.neuro_architecture.spec.training import TrialState
 from legion.neuro_architecture.trainer import ProxyTrainer, Rungs
+from legion.neuro_architecture.trainer.population import Population
 
 losses = st.dictionaries(st.text(min_size=1, max_size=4), st.floats(0, 10), min_size=1, max_size=20)
 
@@ -138,6 +139,21 @@ def test_with_fewer_places_the_same_trials_stop_with_the_same_weights(
         assert run_of(proposal).adapter_folder.is_dir()
 
 
+def test_no_more_trials_are_held_than_there_are_places(crowd, classification_data, reference, monkeypatch):
+    """Also where a call goes on with some that are behind a rung and some that are not."""
+    held = []
+    real = Population._step
+    monkeypatch.setattr(
+        Population, "_step", lambda self, waiting: (held.append(len(self.pool.members)), real(self, waiting))[1]
+    )
+    for at in (5, 4):
+        with pytest.raises(KeyboardInterrupt):
+            train(crowd, classification_data, rungs=RUNGS, places=2, progress=Listener(at))
+    report = train(crowd, classification_data, rungs=RUNGS, places=2)
+    assert stopped_at(report.metrics) == stopped_at(reference("rungs")[1])
+    assert max(held) == 2
+
+
 def test_asked_again_it_decides_the_same_and_trains_nothing(crowd, classification_data, run_of):
     first = train(crowd, classification_data, rungs=RUNGS)
     written = {proposal.id: run_of(proposal).metrics_path.read_bytes() for proposal in crowd}
@@ -226,8 +242,6 @@ def test_a_trial_that_fails_counts_at_the_rungs_that_it_passed(crowd, classifica
 
 def poison(monkeypatch, name, *, at):
     """Breaks the weights of one trial before a step."""
-    from legion.neuro_architecture.trainer.population import Population
-
     real = Population._step
 
     def step(self, waiting):
