@@ -50,7 +50,7 @@ def quickstart(folder: Path) -> dict[str, Any]:
     summary = found["summary"]
     winner = next(row for row in summary["results"] if row["proposal_id"] in found["finalists"])
     accuracy, base = winner["measurements"]["accuracy"]["value"], summary["baseline"]["accuracy"]["value"]
-    strategies = {row["strategy"] for row in summary["results"]}
+    strategies = {name.partition("-")[0] for name in found["proposals"]}
     return {
         "took_s": round(took_s, 1),
         "peak_memory_gb": round(peak_gb, 2),

@@ -53,7 +53,7 @@ def test_one_pass_stops_the_worse_trains_the_finalist_on_and_a_second_pass_repea
     config = LoopConfig(task="tiny", data="data/tiny", num_proposals=3, proxy_steps=4, final_steps=10)
     outcome = Loop(Settings.load()).run(config)
     runs = settings.workspace / "artifacts" / "proxy_runs"
-    assert outcome.summary.total_evaluated == 3
+    assert [row.proposal_id for row in outcome.summary.results] == list(outcome.finalists)
     assert outcome.final_steps == 10
     assert outcome.population["rungs"] == [{"steps": 4, "trials": 3, "continued": list(outcome.finalists)}]
     assert outcome.population["spared_steps"] == 2 * 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from pathlib import Path
@@ -46,6 +47,7 @@ def _cpu_name() -> str:
     return _cpuinfo("model name") or platform.processor() or "unknown"
 
 
+@functools.cache
 def _cpuinfo(key: str) -> str:
     path = Path("/proc/cpuinfo")
     if not path.is_file():

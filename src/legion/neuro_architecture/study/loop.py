@@ -1,4 +1,4 @@
-"""One pass of the loop: propose, train everybody together, stop the worse at rungs, measure everybody."""
+"""One pass of the loop: propose, train everybody together, stop the worse at rungs, measure those that went on."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class LoopConfig:
     data: str
     num_proposals: int = 12
     strategies: tuple[str, ...] | None = None
-    proxy_steps: int = 30
-    final_steps: int = 200
+    proxy_steps: int = 15
+    final_steps: int = 150
     factor: float = 4.0
     num_finalists: int = 1
     weights: str | None = None
@@ -73,7 +73,7 @@ class LoopOutcome:
         finalists: Ids of those trained to the end, lowest validation loss first.
         final_steps: Steps the finalists got.
         population: How the training was computed: what cache and rungs saved, memory, seconds.
-        summary: The evaluation of all that trained, written to `artifacts/evals/` too.
+        summary: The evaluation of those that passed the first rung, written to `artifacts/evals/` too.
     """
 
     proposals: tuple[ArchitectureProposal, ...]
@@ -128,7 +128,9 @@ class Loop:
             finalists=tuple(finalists),
             final_steps=stops[-1],
             population=report.record,
-            summary=self._evaluate(config, proposals),
+            summary=self._evaluate(
+                config, [name for name, found in report.metrics.items() if _is_worth(found, config)]
+            ),
         )
 
     def _train(self, proposals: list[ArchitectureProposal], data: DataSet, config: LoopConfig) -> PopulationReport:
@@ -136,17 +138,24 @@ class Loop:
             settings=self._settings,
             seed=config.seed,
             progress=self._progress,
-            config=TrainerConfig(num_validations=1, validation_examples=160),
+            config=TrainerConfig(num_validations=1, validation_examples=128),
         )
         steps = max(config.proxy_steps, config.final_steps)
         return trainer.train([proposal.id for proposal in proposals], data.folder, steps, rungs=config.rungs)
 
-    def _evaluate(self, config: LoopConfig, proposals: list[ArchitectureProposal]) -> EvaluationSummary:
+    def _evaluate(self, config: LoopConfig, names: list[str]) -> EvaluationSummary:
         evaluator = MultiObjectiveEvaluator(
             config.weights, settings=self._settings, seed=config.seed, progress=self._progress
         )
-        evaluator.evaluate([RunFolder.of(self._settings, proposal.id).metrics_path for proposal in proposals])
+        evaluator.evaluate([RunFolder.of(self._settings, name).metrics_path for name in names])
         return evaluator.summary
+
+
+def _is_worth(found: TrainingMetrics, config: LoopConfig) -> bool:
+    """Whether a trial passed the first rung; what stopped there has hardly learned, and its accuracy says little."""
+    if found.state is TrialState.COMPLETED:
+        return True
+    return found.state is TrialState.STOPPED and (found.steps_completed.value or 0) > config.proxy_steps
 
 
 def rank_by_validation(trained: dict[str, TrainingMetrics]) -> list[str]:

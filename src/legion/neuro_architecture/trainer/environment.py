@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import platform
 import sys
 from collections.abc import Iterator
@@ -55,7 +56,12 @@ def describe_place(device: torch.device) -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of everything that the numbers may depend on."""
+    """Versions of everything that the numbers may depend on; looked up once, as they cannot change in a process."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     return {
         "legion": __version__,
         "python": platform.python_version(),
