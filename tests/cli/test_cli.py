@@ -66,11 +66,6 @@ WRONG = {
     "unknown strategy": (["generate", "--task", "classification", "--strategies", "Lora"], "LGN-204", "LoRA"),
     "no strategy": (["generate", "--task", "classification", "--strategies", ","], "LGN-2", "strateg"),
     "unknown target": (["generate", "--task", "classification", "--target", "vlm"], "LGN-204", "vllm"),
-    "target serves none": (
-        ["generate", "--task", "classification", "--target", "ollama"],
-        "LGN-201",
-        "answers with text",
-    ),
     "strategy misfits": (
         ["generate", "--task", "classification", "--strategies", "LoRA,SplitLayer"],
         "LGN-201",
@@ -106,6 +101,15 @@ def test_wrong_input_is_one_error_with_exit_code_two(legion, case, tiny_folders,
     assert err.count("error[") == 1
     assert f"error[{code_prefix}" in err
     assert mentions in err
+
+
+def test_a_target_that_serves_none_is_the_answer_no(legion, tiny_folders, monkeypatch):
+    monkeypatch.setenv("LEGION_BASE", str(tiny_folders["bert"]))
+    code, out, err = legion("generate", "--task", "classification", "--target", "ollama")
+    assert (code, out) == (1, "")
+    assert err.count("error[") == 1
+    assert "error[LGN-403]" in err
+    assert "answers with text" in err
 
 
 def test_every_strategy_is_described_in_a_line(legion, tiny_folders, monkeypatch):

@@ -29,6 +29,8 @@ from legion.neuro_architecture.portability.matrix import FAMILIES, family_facts,
 from legion.neuro_architecture.space.validity import find_mistakes
 
 TOLERANCE = 1e-5
+# Methods whose few trained numbers must be drawn wider to move the logits of a real model visibly.
+WEAK = frozenset({"FourierFT", "WaveFT", "RandLoRA"})
 FOLDS = {fold.__name__: fold for fold in (fold_merged, fold_wider_ffn, fold_extra_layers, fold_qwen2_moe, fold_mixtral)}
 
 
@@ -186,7 +188,8 @@ def test_a_fold_leaves_the_trained_form_as_it_is(tiny_bases, tmp_path):
 @pytest.mark.parametrize(("family", "config", "form"), [case for case in _cases() if case.values[0] == "bert"])
 def test_the_embedded_classifier_folds_exactly(family, config, form, embedded_home, tmp_path):
     model = resolve_base("minilm-l6", embedded_home)
-    comparison, effect = _fold_and_compare(model, config, form, tmp_path, kind=KINDS[family], std=0.02)
+    std = 0.1 if config["strategy"] in WEAK else 0.02
+    comparison, effect = _fold_and_compare(model, config, form, tmp_path, kind=KINDS[family], std=std)
     assert comparison.is_same(TOLERANCE)
     assert effect > 1_000 * TOLERANCE
 

@@ -24,6 +24,8 @@ class Ticks:
 
 
 class Slow(torch.nn.Module):
+    dtype = torch.float32
+
     def __init__(self, clock):
         super().__init__()
         self.clock, self.calls = clock, []
