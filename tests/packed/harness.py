@@ -145,8 +145,9 @@ class Examples:
         examples = [(step * size + place) % len(self.ids) for place in range(size)]
         return examples, self.collate(examples)
 
-    def kept(self, digest: str = "sha256:tiny") -> KeptSplit:
-        return KeptSplit(digest, [len(ids) for ids in self.ids], self.collate)
+    def kept(self, read, digest: str = "sha256:tiny") -> KeptSplit:
+        """As `pool.read` reads it."""
+        return KeptSplit(digest, [len(ids) for ids in self.ids], lambda chosen: read(self.collate(chosen)))
 
 
 RECIPE = TrainingRecipe(learning_rate=3e-3)
@@ -194,7 +195,7 @@ def make_pool(model, examples: Examples | None = None, *, budget: CacheBudget | 
         budget=budget or CacheBudget(memory_bytes=1 << 28),
     )
     if examples is not None and pool.prefix is not None:
-        pool.prefix.keep("train", examples.kept())
+        pool.prefix.keep("train", examples.kept(pool.read))
     return pool
 
 

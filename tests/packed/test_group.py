@@ -69,7 +69,7 @@ def test_last_block_computes_only_what_a_classifier_reads(family):
         "gpt2": lambda block: block.mlp.c_fc,
     }
     given = [shapes_into(inner[family](block)) for block in model.get_submodule(paths[family])]
-    pool, examples = opened((family, "labels"), {"a": Trial(AdapterArchitecture(bottleneck_size=4))}, model)
+    pool, examples = opened((family, "labels"), {"a": Trial(LoRAArchitecture(rank=2))}, model)
     chosen, batch = examples.batch(0)
     length = batch["input_ids"].shape[1]
     pool.step("train", chosen, pool.read(batch), {"a": Turn(step=0, rate=1e-3)})

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from tests.packed.harness import Examples, Trial, advance, enter, make_pool, tiny_base
 from torch import nn
 
-from legion.neuro_architecture.packed.stacking import Stack, own_piece
+from legion.neuro_architecture.packed.stacking import Arena, Stack, own_piece
 from legion.neuro_architecture.spec.architecture import AdapterArchitecture, LoRAArchitecture
 
 widths = st.lists(st.integers(1, 6), min_size=1, max_size=5)
@@ -21,7 +21,7 @@ def test_stacking_keeps_every_weight_and_pads_with_zeros(rows, columns, is_trans
     weights = [drawn(count, columns, seed) for seed, count in enumerate(rows)]
     parameters = [nn.Parameter(item.data.T.clone()) if is_transposed else item for item in weights]
     before = [item.detach().clone() for item in parameters]
-    stack = Stack(parameters, is_transposed=is_transposed)
+    stack = Stack(parameters, Arena().gradients(), is_transposed=is_transposed)
     assert stack.leaf.shape == (len(rows), max(rows), columns)
     for place, (count, old, now) in enumerate(zip(rows, before, parameters, strict=True)):
         assert torch.equal(now.data, old)
@@ -36,7 +36,8 @@ def test_a_stacked_parameter_and_its_part_of_the_stack_are_one_memory(rows, is_t
     parameters = [drawn(count, 3, seed) for seed, count in enumerate(rows)]
     if is_transposed:
         parameters = [nn.Parameter(item.data.T.clone()) for item in parameters]
-    stack = Stack(parameters, is_transposed=is_transposed)
+    stack = Stack(parameters, Arena().gradients(), is_transposed=is_transposed)
+    stack.leaf.grad.zero_()
     (stack.leaf * torch.arange(1.0, len(rows) + 1)[:, None, None]).sum().backward()
     for place, (parameter, piece) in enumerate(zip(parameters, stack.pieces, strict=True)):
         assert (piece.gradient == place + 1).all()
@@ -48,12 +49,13 @@ def test_a_stacked_parameter_and_its_part_of_the_stack_are_one_memory(rows, is_t
 
 def test_weights_of_other_trailing_sizes_are_refused():
     with pytest.raises(RuntimeError):
-        Stack([drawn(2, 3, 0), drawn(2, 4, 1)])
+        Stack([drawn(2, 3, 0), drawn(2, 4, 1)], Arena().gradients())
 
 
 def test_a_weight_that_is_not_stacked_keeps_its_gradient_s_place():
     parameter = drawn(2, 3, 0)
-    piece = own_piece(parameter)
+    piece = own_piece(parameter, Arena().gradients())
+    piece.gradient.zero_()
     (parameter * 2).sum().backward()
     assert parameter.grad is piece.gradient
     assert (piece.gradient == 2).all()
@@ -61,14 +63,14 @@ def test_a_weight_that_is_not_stacked_keeps_its_gradient_s_place():
 
 @pytest.fixture
 def mixed():
-    """Ranks and widths of every size in one group, trained for a few steps."""
+    """Ranks of every size in one group and widths of every size in another, trained for a few steps."""
     trials = {
         f"r{rank}": Trial(LoRAArchitecture(rank=rank, target_modules=names), seed=rank)
         for rank, names in (
             (2, ("all-linear",)),
             (7, ("query", "value")),
             (16, ("all-linear",)),
-            (3, ("output.dense",)),
+            (3, ("output.dense", "key")),
         )
     }
     trials |= {
@@ -89,10 +91,10 @@ def mixed():
     return pool, examples, trials
 
 
-def test_all_stand_in_one_group(mixed):
+def test_all_of_a_kind_stand_in_one_group(mixed):
     pool, _, trials = mixed
-    (group,) = pool.report().groups
-    assert set(group) == set(trials)
+    groups = {frozenset(group) for group in pool.report().groups}
+    assert groups == {frozenset(name for name in trials if name[0] == kind) for kind in "rw"}
 
 
 def stacks_of(pool):
@@ -159,8 +161,8 @@ def test_dropping_members_compacts_the_stacks(mixed):
     pool.drop(gone)
     rest = {name: trial for name, trial in trials.items() if name not in gone}
     advance(pool, examples, rest, 7, first=6)
-    (group,) = pool.report().groups
-    assert set(group) == set(rest)
+    assert {name for group in pool.report().groups for name in group} == set(rest)
+    assert len(pool.report().groups) == 2
     assert sum(whole.numel() for whole, _ in stacks_of(pool)) < 0.6 * size
 
 
@@ -180,3 +182,20 @@ def test_moments_go_out_and_come_back_as_they_were(mixed):
     assert all((again[name] - ahead[name]).abs().max() <= 1e-6 for name in ahead)
     member.optimizer.set_moments({})
     assert member.optimizer.moments() == {}
+
+
+def test_groups_share_the_memory_of_their_gradients_and_it_grows_under_them():
+    arena = Arena()
+    small, large = arena.gradients(), arena.gradients()
+    first = small.of(torch.zeros(3, 5))
+    second = small.of(torch.zeros(2, dtype=torch.float64))
+    first.fill_(1.0)
+    second.fill_(2.0)
+    assert (first == 1.0).all()
+    whole = large.of(torch.zeros(1000))
+    assert whole.data_ptr() == first.data_ptr()
+    assert (whole[:15] == 1.0).all()
+    whole.fill_(3.0)
+    assert (first == 3.0).all()
+    assert first.shape == (3, 5)
+    assert second.dtype == torch.float64

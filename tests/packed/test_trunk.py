@@ -17,7 +17,7 @@ from legion.neuro_architecture.anatomy import inspect_model
 from legion.neuro_architecture.packed.inputs import read_inputs
 from legion.neuro_architecture.packed.objective import accepts_positions, target_logits
 from legion.neuro_architecture.packed.sites import Sites
-from legion.neuro_architecture.packed.trunk import find_trunk
+from legion.neuro_architecture.packed.trunk import find_trunk, through
 
 CLOSE = 1e-5
 SIZES = {
@@ -53,7 +53,7 @@ def bare_pass(model, batch, kernel="eager", *, reads_all=False):
     x = trunk.embed(inputs.batch["input_ids"])
     for index in range(trunk.num_blocks):
         is_read = index == trunk.num_blocks - 1 and not reads_all
-        x = trunk.block(index, x, context, Sites.none(), inputs.read_BR if is_read else None)
+        x = through(trunk, index, x, context, Sites.none(), inputs.read_BR if is_read else None)
     if reads_all:
         x = x.gather(2, inputs.read_BR[None, :, :, None].expand(1, -1, -1, x.shape[-1]))
     return head_of(model, trunk)(trunk.rows(x[:, inputs.is_target_BR])[0])
@@ -97,7 +97,7 @@ def test_states_before_every_block_are_the_model_s_own(case):
     context, x = trunk.context(batch["attention_mask"]), trunk.embed(batch["input_ids"])
     for index in range(NUM_BLOCKS):
         torch.testing.assert_close(x[0][is_text], own[index][is_text], atol=CLOSE, rtol=0)
-        x = trunk.block(index, x, context, Sites.none(), None)
+        x = through(trunk, index, x, context, Sites.none(), None)
 
 
 @pytest.mark.parametrize("case_of_rows", [("bert", "labels"), ("llama", "tokens"), ("gpt2", "tokens")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -11,7 +12,17 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from legion.neuro_architecture.packed.precision import widened
 
-__all__ = ["Context", "Kernel", "attend", "causal_context", "heads", "padding_context", "take"]
+__all__ = [
+    "Context",
+    "Kernel",
+    "attend",
+    "attend_states",
+    "causal_context",
+    "heads",
+    "padding_context",
+    "prefers_states",
+    "take",
+]
 
 # `eager` is two batched products and a softmax, which beats torch's own on CPUs with short texts; `sdpa` is torch's.
 Kernel = Literal["eager", "sdpa"]
@@ -91,6 +102,45 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, *, scale: float
     q, k, v = (part.expand(size, *part.shape[1:]) for part in (q, k, v))
     found = _torch_kernel(q, k, v, bias, scale) if kernel == "sdpa" else _eager(q, k, v, bias, scale)
     return found.transpose(2, 3).flatten(3)
+
+
+def prefers_states(num_read: int, length: int, num_heads: int, width: int) -> bool:
+    """Whether `attend_states` takes fewer products than keys and values of all positions would."""
+    return num_read * (width + num_heads * length) < length * width
+
+
+def attend_states(
+    q: Tensor,
+    x: Tensor,
+    bias: Tensor | None,
+    *,
+    scale: float,
+    back: Callable[[Tensor], Tensor],
+    ahead: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """`attend` for few queries, without keys and values: q' (W_k x) = (q' W_k) x, and sum_t a_t (W_v x_t + b) =
+    W_v (sum_t a_t x_t) + b since the a_t sum to 1. A key's bias adds one number to all scores of a query, which softmax
+    does not see.
+
+    Args:
+        q: [g, B, H, R, d].
+        x: What keys and values would be made of, [g, B, T, D]; g is 1 or the same number in both.
+        bias: As `Context.bias`, for the rows of q.
+        scale: Of the scores.
+        back: q' W_k of each head, [g, N, H, d] to [g, N, H, D].
+        ahead: W_v c + b of each head, [g, N, H, D] to [g, N, H, d].
+
+    Returns:
+        [g, B, R, H * d].
+    """
+    batch, num_heads, num_read = q.shape[1:4]
+    u = back(q.transpose(2, 3).flatten(1, 2)).unflatten(1, (batch, num_read))  # [g, B, R, H, D]
+    scores = torch.matmul(u.flatten(2, 3) * scale, x.transpose(2, 3)).unflatten(2, (num_read, num_heads))
+    if bias is not None:
+        scores = scores + bias.transpose(1, 2)
+    weights = widened(scores).softmax(-1).to(q.dtype)
+    c = torch.matmul(weights.flatten(2, 3), x).unflatten(2, (num_read, num_heads))  # [g, B, R, H, D]
+    return ahead(c.flatten(1, 2)).unflatten(1, (batch, num_read)).flatten(3)
 
 
 def _eager(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:

@@ -15,7 +15,7 @@ from legion.neuro_architecture.adapters.split import SplitLayer
 from legion.neuro_architecture.packed.corrections import Bottlenecks, Draw, LowRanks, SingleCorrection
 from legion.neuro_architecture.packed.member import ADAPTER, Member, is_plain_lora
 from legion.neuro_architecture.packed.sites import Correction, Sites
-from legion.neuro_architecture.packed.stacking import Piece, Stack, own_piece
+from legion.neuro_architecture.packed.stacking import Gradients, Piece, Stack, own_piece
 
 __all__ = ["Assembly", "assemble"]
 
@@ -42,9 +42,9 @@ class Assembly:
     pieces: tuple[tuple[Piece, ...], ...]
 
 
-def assemble(members: Sequence[Member], draw: Draw) -> Assembly:
+def assemble(members: Sequence[Member], draw: Draw, gradients: Gradients) -> Assembly:
     """Stacks what the members have alike; their models' weights become views of the stacks."""
-    builder = _Builder(members, draw)
+    builder = _Builder(members, draw, gradients)
     sites = builder.sites()
     head = builder.head()
     return Assembly(sites=sites, head=head, leaves=tuple(builder.leaves), pieces=builder.pieces())
@@ -52,10 +52,11 @@ def assemble(members: Sequence[Member], draw: Draw) -> Assembly:
 
 @final
 class _Builder:
-    def __init__(self, members: Sequence[Member], draw: Draw) -> None:
+    def __init__(self, members: Sequence[Member], draw: Draw, gradients: Gradients) -> None:
         self._members = members
         self._size = len(members)
         self._draw = draw
+        self._gradients = gradients
         self.leaves: list[Stack] = []
 
     def sites(self) -> Sites:
@@ -92,12 +93,15 @@ class _Builder:
     def pieces(self) -> tuple[tuple[Piece, ...], ...]:
         placed = {id(piece.parameter): piece for stack in self.leaves for piece in stack.pieces}
         return tuple(
-            tuple(placed.get(id(parameter)) or own_piece(parameter) for parameter in member.parameters.values())
+            tuple(
+                placed.get(id(parameter)) or own_piece(parameter, self._gradients)
+                for parameter in member.parameters.values()
+            )
             for member in self._members
         )
 
     def _stack(self, parameters: list[nn.Parameter], *, is_transposed: bool = False) -> Stack:
-        stack = Stack(parameters, is_transposed=is_transposed)
+        stack = Stack(parameters, self._gradients, is_transposed=is_transposed)
         self.leaves.append(stack)
         return stack
 

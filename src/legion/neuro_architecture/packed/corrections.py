@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from legion.neuro_architecture.adapters.norms import BlockNorm
+from legion.neuro_architecture.packed.attention import take
 from legion.neuro_architecture.packed.precision import halved_products, widened
 from legion.neuro_architecture.packed.sites import add_at, rows_of
 from legion.neuro_architecture.packed.stacking import Stack
@@ -62,7 +63,8 @@ class LowRanks:
         self._dropouts = tuple(dropouts)
         self._draw = draw
 
-    def add(self, y: Tensor, x: Tensor) -> Tensor:
+    def add(self, y: Tensor, x: Tensor, read_BR: Tensor | None) -> Tensor:
+        x = take(x, read_BR)
         dtype, (batch, length, _) = x.dtype, x.shape[1:]
         a, b = self._a.to(dtype), self._b.to(dtype)
         rows = self._dropped(rows_of(x, self._index))
@@ -73,6 +75,34 @@ class LowRanks:
             inner = torch.bmm(rows.flatten(1, 2), a.transpose(1, 2))
         delta = torch.bmm(inner * self._scales_S11.to(dtype), b).unflatten(1, (batch, length))
         return add_at(y, delta, self._index, self._size)
+
+    @property
+    def is_linear(self) -> bool:
+        return not any(self._dropouts)
+
+    def add_back(self, u: Tensor, q: Tensor) -> Tensor:
+        a, b_SHdR = self._a.to(q.dtype), self._heads(q.shape[2]).to(q.dtype).transpose(2, 3)
+        rows = self._each(q)
+        inner = torch.matmul(rows.transpose(1, 2), b_SHdR) * self._scales_S11.to(q.dtype).unsqueeze(-1)
+        delta = torch.bmm(inner.flatten(1, 2), a).unflatten(1, (q.shape[2], q.shape[1]))
+        return add_at(u, delta.transpose(1, 2), self._index, self._size)
+
+    def add_ahead(self, v: Tensor, c: Tensor) -> Tensor:
+        a, b_SHRd = self._a.to(c.dtype), self._heads(c.shape[2]).to(c.dtype)
+        rows = self._each(c)
+        inner = torch.bmm(rows.flatten(1, 2), a.transpose(1, 2)).unflatten(1, rows.shape[1:3])
+        scaled = inner.transpose(1, 2) * self._scales_S11.to(c.dtype).unsqueeze(-1)
+        delta = torch.matmul(scaled, b_SHRd)
+        return add_at(v, delta.transpose(1, 2), self._index, self._size)
+
+    def _heads(self, count: int) -> Tensor:
+        """B' head by head, [S, H, rank, d]."""
+        return self._b.unflatten(-1, (count, -1)).transpose(1, 2)
+
+    def _each(self, x: Tensor) -> Tensor:
+        """A row for each of the members."""
+        rows = rows_of(x, self._index)
+        return rows.expand(len(self._places), *rows.shape[1:])
 
     def _dropped(self, rows: Tensor) -> Tensor:
         if not any(self._dropouts):
@@ -127,8 +157,8 @@ class Bottlenecks:
         self._is_parallel = is_parallel
         self._draw = draw
 
-    def add(self, y: Tensor, x: Tensor) -> Tensor:
-        source = x if self._is_parallel else y
+    def add(self, y: Tensor, x: Tensor, read_BR: Tensor | None) -> Tensor:
+        source = take(x, read_BR) if self._is_parallel else y
         batch, length = source.shape[1:3]
         tensors = {name: leaf.to(source.dtype) for name, leaf in self._tensors.items()}
         rows = self._normed(rows_of(source, self._index).flatten(1, 2), tensors)
@@ -190,11 +220,13 @@ class SingleCorrection:
         self._is_parallel = is_parallel
         self._index: Tensor | None = None
 
-    def add(self, y: Tensor, x: Tensor) -> Tensor:
+    def add(self, y: Tensor, x: Tensor, read_BR: Tensor | None) -> Tensor:
         source = x if self._is_parallel else y
         if self._index is None or self._index.device != y.device:
             self._index = torch.tensor([self._place], device=y.device)
         row = source[0 if source.shape[0] == 1 else self._place]
         with halved_products(row.dtype, row.device):
-            delta = self._module(row).to(y.dtype).unsqueeze(0)
+            delta = self._module(row).to(y.dtype).unsqueeze(0)  # a router sees all positions
+        if self._is_parallel:
+            delta = take(delta, read_BR)
         return add_at(y, delta, None if self._size == 1 else self._index, self._size)

@@ -13,14 +13,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from legion.neuro_architecture.adapters import auxiliary_loss
-from legion.neuro_architecture.packed.attention import Context
+from legion.neuro_architecture.packed.attention import Context, take
 from legion.neuro_architecture.packed.building import assemble
+from legion.neuro_architecture.packed.cut import Cut, Stage
 from legion.neuro_architecture.packed.inputs import Inputs
 from legion.neuro_architecture.packed.member import Member
 from legion.neuro_architecture.packed.objective import accepts_positions, target_logits
 from legion.neuro_architecture.packed.precision import halved_products, widened
-from legion.neuro_architecture.packed.stacking import own_piece
-from legion.neuro_architecture.packed.trunk import Trunk
+from legion.neuro_architecture.packed.stacking import Arena, own_piece
+from legion.neuro_architecture.packed.trunk import Trunk, through
 
 __all__ = ["Group", "Judged", "PackedGroup", "StepOutcome", "Turn", "WholeGroup"]
 
@@ -77,12 +78,12 @@ class Group(Protocol):
     def members(self) -> tuple[Member, ...]: ...
 
     @property
-    def lowest(self) -> int:
-        """The block at which its pass begins."""
+    def cut(self) -> Cut:
+        """Where its pass begins."""
         ...
 
     def step(self, x_BTD: Tensor, context: Context | None, inputs: Inputs, turns: Sequence[Turn]) -> list[StepOutcome]:
-        """One update of every member, from the hidden states before block `lowest`, [1, B, T, D]."""
+        """One update of every member, from the state at `cut`, [1, B, T, D]."""
         ...
 
     def measure(self, x_BTD: Tensor, context: Context | None, inputs: Inputs) -> list[Judged]:
@@ -95,19 +96,21 @@ class PackedGroup:
     """Stacks and single modules of several members on one trunk. For one thread at a time.
 
     Args:
-        members: All with the same `lowest` and `reads_all`, none `whole`.
+        members: All with the same `cut` and `reads_all`, none `whole`.
         trunk: The frozen base.
         head: The base's own head for causal models; None where each member trains its own.
+        arena: Where gradients go; shared with no group that steps at the same time.
     """
 
-    def __init__(self, members: Sequence[Member], trunk: Trunk, head: Any) -> None:
+    def __init__(self, members: Sequence[Member], trunk: Trunk, head: Any, arena: Arena) -> None:
         self.members = tuple(members)
-        self.lowest = members[0].lowest
+        self.cut = members[0].cut
         self._trunk = trunk
         self._head = head
         self._reads_all = members[0].reads_all
+        self._has_own_networks = members[0].has_own_networks
         self._generators: list[torch.Generator | None] = [None] * len(members)
-        assembly = assemble(members, self._draw)
+        assembly = assemble(members, self._draw, arena.gradients())
         self._sites = assembly.sites
         self._heads = assembly.head
         for member, pieces in zip(members, assembly.pieces, strict=True):
@@ -178,11 +181,15 @@ class PackedGroup:
         if context is None:
             raise RuntimeError("a packed group needs the batch's context")
         last = self._trunk.num_blocks - 1
-        for index in range(self.lowest, last + 1):
-            read = inputs.read_BR if index == last and not self._reads_all else None
-            x = self._trunk.block(index, x, context, self._sites, read)
-        if self._reads_all:
-            x = x.gather(2, inputs.read_BR[None, :, :, None].expand(x.shape[0], -1, -1, x.shape[-1]))
+        for index in range(self.cut.block, last + 1):
+            read = inputs.read_BR if index == last and not self._has_own_networks else None
+            if index > self.cut.block or self.cut.stage is Stage.ENTERED:
+                routes_all = self._reads_all and read is not None
+                x = through(self._trunk, index, x, context, self._sites, read, routes_all=routes_all)
+            else:
+                x = self._rest_of_first(x, None if self.cut.is_read_only else read)
+        if self._has_own_networks:
+            x = take(x, inputs.read_BR)
         rows_gND = self._trunk.rows(x[:, inputs.is_target_BR])
         rows_GND = rows_gND.expand(len(self.members), *rows_gND.shape[1:])
         if self._heads is not None:
@@ -198,6 +205,16 @@ class PackedGroup:
             if member.head is not None
         ]
 
+    def _rest_of_first(self, state: Tensor, read: Tensor | None) -> Tensor:
+        """The output of the block that the cut lies in; at `read` positions of the state, or at all it has."""
+        block = self.cut.block
+        if self.cut.stage is Stage.ATTENDED:
+            h, y = state, self._trunk.fed(block, take(state, read), self._sites)
+        else:
+            h, y = state.chunk(2, dim=-1)
+            y = take(y, read)
+        return self._trunk.joined(block, h, y, self._sites, read)
+
 
 @final
 class WholeGroup:
@@ -206,15 +223,17 @@ class WholeGroup:
     Args:
         member: The member.
         device: Where it is.
+        arena: As a packed group's.
     """
 
-    def __init__(self, member: Member, device: torch.device) -> None:
+    def __init__(self, member: Member, device: torch.device, arena: Arena) -> None:
         self.members = (member,)
-        self.lowest = 0
+        self.cut = member.cut
         self._member = member
         self._device = device
         self._has_positions = accepts_positions(member.model)
-        pieces = tuple(own_piece(parameter) for parameter in member.parameters.values())
+        gradients = arena.gradients()
+        pieces = tuple(own_piece(parameter, gradients) for parameter in member.parameters.values())
         member.place(pieces)
         self._gradients = [piece.gradient for piece in pieces]
 

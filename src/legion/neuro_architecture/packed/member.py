@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Final, Literal, final
 
@@ -21,17 +22,19 @@ from legion.neuro_architecture.adapters.mixture import MixtureLayer
 from legion.neuro_architecture.adapters.random_experts import RandomMixture
 from legion.neuro_architecture.adapters.routing import RoutingTrace
 from legion.neuro_architecture.adapters.split import SplitLayer
-from legion.neuro_architecture.anatomy import ModelAnatomy
+from legion.neuro_architecture.anatomy import LayerAnatomy, ModelAnatomy
 from legion.neuro_architecture.data.loading import draw_head
+from legion.neuro_architecture.packed.cut import Cut, Stage
 from legion.neuro_architecture.packed.optimizer import MemberOptimizer
 from legion.neuro_architecture.packed.precision import wider
-from legion.neuro_architecture.packed.stacking import Piece, own_piece
+from legion.neuro_architecture.packed.stacking import Piece, loose_piece
 from legion.neuro_architecture.spec.architecture import AnyArchitecture
 from legion.neuro_architecture.spec.proposal import BaseReference, TrainingRecipe
 
 __all__ = ["ADAPTER", "Form", "Member", "fresh_model", "is_plain_lora", "stored_model"]
 
 ADAPTER: Final = "default"
+_UNCHANGING: Final = (str, int, float, type(None), type)
 # How a member's adapter joins the shared pass: as rows of batched products, as its own layers on its own rows, or not
 # at all (its model runs as a whole, beside the others).
 Form = Literal["stacked", "looped", "whole"]
@@ -74,9 +77,23 @@ class Member:
         self.layers = _tuner_layers(self.model)
         blocks = {_block_of(path, anatomy) for path in self.layers}
         self.form: Form = _form(self.layers, anatomy) if is_known and self.layers else "whole"
-        self.lowest = min(blocks) if self.form != "whole" else 0
         self.reads_all = self._is_balanced() and max(blocks, default=0) == anatomy.num_layers - 1
-        self.place(tuple(own_piece(parameter) for parameter in self.parameters.values()))
+        self.cut = self._cut(anatomy) if self.form != "whole" else Cut(0)
+        self.place(tuple(loose_piece(parameter) for parameter in self.parameters.values()))
+
+    def _cut(self, anatomy: ModelAnatomy) -> Cut:
+        """Where its pass begins: before the first thing that it changes."""
+        block = min(_block_of(path, anatomy) for path in self.layers)
+        layer = anatomy.layers[block]
+        stages = [
+            _stage_of(path, item, layer)
+            for path, item in self.layers.items()
+            if f"{path}.".startswith(f"{layer.path}.")
+        ]
+        stage = min(stages)
+        is_last = block == anatomy.num_layers - 1
+        is_read_only = is_last and stage is not Stage.ENTERED and not self.reads_all and not anatomy.is_causal
+        return Cut(block, stage, is_read_only)
 
     @property
     def family(self) -> str:
@@ -196,7 +213,24 @@ def _sharing_copy(base: Any, head_modules: tuple[str, ...]) -> Any:
     """The same modules around the same weights, but for a head of its own."""
     own = {id(weight) for name in head_modules for weight in base.get_submodule(name).parameters()}
     shared = [weight for weight in (*base.parameters(), *base.buffers()) if id(weight) not in own]
-    return copy.deepcopy(base, {id(weight): weight for weight in shared})
+    return _twin(base, {id(weight): weight for weight in shared})
+
+
+def _twin(value: Any, memo: dict[int, Any]) -> Any:
+    """`copy.deepcopy(value, memo)`, many times faster for modules, whose dozen tables of hooks are mostly empty."""
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, _UNCHANGING):
+        return value
+    if type(value) in (dict, OrderedDict):
+        memo[id(value)] = own = type(value)()
+        own.update((key, _twin(item, memo)) for key, item in value.items())
+        return own
+    if isinstance(value, nn.Module) and not hasattr(value, "__deepcopy__"):
+        memo[id(value)] = own = object.__new__(type(value))
+        own.__dict__.update((key, _twin(item, memo)) for key, item in value.__dict__.items())
+        return own
+    return copy.deepcopy(value, memo)
 
 
 def _tuner_layers(model: Any) -> dict[str, Any]:
@@ -218,6 +252,14 @@ def _widen(model: Any) -> None:
 
 def _block_of(path: str, anatomy: ModelAnatomy) -> int:
     return next(layer.index for layer in anatomy.layers if f"{path}.".startswith(f"{layer.path}."))
+
+
+def _stage_of(path: str, layer: Any, block: LayerAnatomy) -> Stage:
+    """How far the block can run bare where `layer` is at `path`."""
+    if isinstance(layer, BottleneckLayer | MixtureLayer):
+        return Stage.FED
+    inside = [linear.path for linear in block.ffn_linears]
+    return Stage.ATTENDED if isinstance(layer, SplitLayer) or path in inside else Stage.ENTERED
 
 
 def is_plain_lora(layer: Any) -> bool:

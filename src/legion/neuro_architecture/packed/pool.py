@@ -6,7 +6,7 @@ import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -15,11 +15,13 @@ from legion.foundation.errors import InvalidValueError
 from legion.foundation.rng import RandomStream
 from legion.neuro_architecture.anatomy import inspect_model
 from legion.neuro_architecture.packed.attention import Context
+from legion.neuro_architecture.packed.cut import Cut
 from legion.neuro_architecture.packed.dispatch import Dispatch
 from legion.neuro_architecture.packed.group import Group, Judged, PackedGroup, StepOutcome, Turn, WholeGroup
 from legion.neuro_architecture.packed.inputs import Inputs, Reading, read_inputs
 from legion.neuro_architecture.packed.member import Member, fresh_model, stored_model
 from legion.neuro_architecture.packed.prefix import CacheBudget, Prefix, PrefixCounts
+from legion.neuro_architecture.packed.stacking import Arena
 from legion.neuro_architecture.packed.trunk import find_trunk
 from legion.neuro_architecture.spec.architecture import AnyArchitecture
 from legion.neuro_architecture.spec.proposal import BaseReference, TrainingRecipe
@@ -27,6 +29,9 @@ from legion.neuro_architecture.spec.proposal import BaseReference, TrainingRecip
 __all__ = ["Pool", "PoolReport"]
 
 Found = TypeVar("Found")
+
+# What a member costs that begins behind the last block's network, in blocks.
+_LEAST_BLOCKS: Final = 0.5
 
 
 @final
@@ -79,6 +84,7 @@ class Pool:
         self._members: dict[str, Member] = {}
         self._forms: dict[str, str] = {}
         self._groups: dict[tuple[str, ...], Group] = {}
+        self._arena = Arena()
         self._workers = concurrent.futures.ThreadPoolExecutor(dispatch.workers) if dispatch.workers > 1 else None
         self.prefix = (
             Prefix(self._trunk, dict(key), width=self._anatomy.hidden_size, dtype=self._dtype, budget=budget)
@@ -194,15 +200,15 @@ class Pool:
     ) -> dict[str, Found]:
         groups = self._grouped(names)
         context = self._trunk.context(inputs.mask) if self._trunk else None
-        states: dict[int, Tensor] = {}
+        states: dict[Cut, Tensor] = {}
         if self.prefix is not None and context is not None:
-            wanted: dict[int, int] = {}
+            wanted: dict[Cut, int] = {}
             for group in groups:
                 if group.members[0].form != "whole":
-                    wanted[group.lowest] = wanted.get(group.lowest, 0) + len(group.members)
+                    wanted[group.cut] = wanted.get(group.cut, 0) + len(group.members)
             states = self.prefix.states(split, examples, inputs, context, wanted)
         nothing = torch.empty(0)
-        jobs = [(group, states.get(group.lowest, nothing)) for group in groups]
+        jobs = [(group, states.get(group.cut, nothing)) for group in groups]
         if self._workers is None or len(jobs) == 1:
             results = [work(group, x, context) for group, x in jobs]
         else:
@@ -225,12 +231,13 @@ class Pool:
         return [self._groups[key] for key in wanted]
 
     def _make(self, members: Sequence[Member]) -> Group:
+        arena = self._arena if self._workers is None else Arena()
         if self._trunk is None or members[0].form == "whole":
-            return WholeGroup(members[0], self._device)
+            return WholeGroup(members[0], self._device, arena)
         head = None
         if self._anatomy.is_causal:
             head = self._base.get_submodule(self._trunk.head_name)
-        return PackedGroup(members, self._trunk, head)
+        return PackedGroup(members, self._trunk, head, arena)
 
     def _partition(self, names: Sequence[str]) -> list[list[Member]]:
         """By where they begin and how they compute; in an order that only the members decide."""
@@ -250,12 +257,12 @@ class Pool:
     def _most(self, member: Member) -> int:
         if member.form == "whole":
             return 1
-        return max(1, self._dispatch.group_blocks // max(1, self.num_blocks - member.lowest))
+        return max(1, int(self._dispatch.group_blocks / max(_LEAST_BLOCKS, self.num_blocks - member.cut.passes)))
 
 
-def _kind(member: Member) -> tuple[int, str, bool, bool]:
+def _kind(member: Member) -> tuple[Cut, str, bool, bool]:
     """What the members of one group share."""
-    return member.lowest, member.form, member.reads_all, member.has_own_networks
+    return member.cut, member.form, member.reads_all, member.has_own_networks
 
 
 def _alone(

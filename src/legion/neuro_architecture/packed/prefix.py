@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from legion.foundation.canonical import digest_json
-from legion.neuro_architecture.packed.attention import Context
+from legion.neuro_architecture.packed.attention import Context, take
+from legion.neuro_architecture.packed.cut import Cut, Stage, passes_below
 from legion.neuro_architecture.packed.inputs import Inputs
 from legion.neuro_architecture.packed.sites import Sites
 from legion.neuro_architecture.packed.trunk import Trunk
@@ -49,12 +50,10 @@ class KeptSplit:
     Args:
         digest: Of its token ids: states of other tokens are never taken for them.
         lengths: Tokens of each example.
-        fetch: Gives the batch of some examples on the device: input_ids and attention_mask [B, T].
+        fetch: Gives some examples as a batch on the device.
     """
 
-    def __init__(
-        self, digest: str, lengths: Sequence[int], fetch: Callable[[Sequence[int]], dict[str, Tensor]]
-    ) -> None:
+    def __init__(self, digest: str, lengths: Sequence[int], fetch: Callable[[Sequence[int]], Inputs]) -> None:
         self.digest = digest
         self.lengths = tuple(lengths)
         self.fetch = fetch
@@ -70,15 +69,15 @@ class KeptSplit:
 @final
 @dataclass(slots=True)
 class PrefixCounts:
-    """What the cache saved, in passes of one example through one block.
+    """What the cache saved, in passes of one example through one block; its attention alone counts as a third.
 
     Attributes:
         computed: Block passes that ran, shared by all members that start above.
         wanted: Block passes that members trained or measured apart would have run below their adapters.
     """
 
-    computed: int = 0
-    wanted: int = 0
+    computed: float = 0.0
+    wanted: float = 0.0
 
     @property
     def saved_share(self) -> float | None:
@@ -88,17 +87,17 @@ class PrefixCounts:
 
 @final
 class _Store:
-    """States of one split before one block, [tokens, D], in memory or in a file that other processes may use too.
+    """States of one split at one cut, [rows, D], in memory or in a file that other processes may use too.
 
     A file's example counts as kept when its checksum stands in the table beside it and matches: states that a kill left
     half-written are computed anew.
     """
 
-    def __init__(self, split: KeptSplit, width: int, dtype: torch.dtype, path: Path | None) -> None:
-        self._starts = np.concatenate([[0], np.cumsum(split.lengths)])
+    def __init__(self, lengths: Sequence[int], width: int, dtype: torch.dtype, path: Path | None) -> None:
+        self._starts = np.concatenate([[0], np.cumsum(lengths)])
         shape = (int(self._starts[-1]), width)
         self._sums: np.ndarray | None = None
-        self._is_kept = np.zeros(len(split.lengths), dtype=bool)
+        self._is_kept = np.zeros(len(lengths), dtype=bool)
         if path is None:
             self._states = torch.zeros(shape, dtype=dtype)
             return
@@ -107,9 +106,7 @@ class _Store:
         raw = np.memmap(path, dtype=np.uint8, mode="r+" if path.is_file() else "w+", shape=(size,))
         self._states = torch.from_numpy(raw).view(dtype).view(shape)
         table = path.with_suffix(".sums")
-        self._sums = np.memmap(
-            table, dtype=np.uint32, mode="r+" if table.is_file() else "w+", shape=(len(split.lengths),)
-        )
+        self._sums = np.memmap(table, dtype=np.uint32, mode="r+" if table.is_file() else "w+", shape=(len(lengths),))
 
     @property
     def is_on_disk(self) -> bool:
@@ -155,7 +152,7 @@ class Prefix:
 
     Args:
         trunk: The frozen base, in eval mode and without dropout.
-        key: What decides the states beside tokens and block: base, tokenizer, dtype.
+        key: What decides the states beside tokens and cut: base, tokenizer, dtype.
         width: Of the hidden states.
         dtype: Of the hidden states.
         budget: Where they may be kept.
@@ -170,7 +167,7 @@ class Prefix:
         self._dtype = dtype
         self._budget = budget
         self._splits: dict[str, KeptSplit] = {}
-        self._stores: dict[tuple[str, int], _Store | None] = {}
+        self._stores: dict[tuple[str, Cut], _Store | None] = {}
         self.counts = PrefixCounts()
 
     @property
@@ -196,70 +193,90 @@ class Prefix:
 
     @torch.no_grad()
     def states(
-        self, split: str, examples: Sequence[int], inputs: Inputs, context: Context, wanted: dict[int, int]
-    ) -> dict[int, Tensor]:
-        """The states before each block of `wanted`, [1, B, T, D].
+        self, split: str, examples: Sequence[int], inputs: Inputs, context: Context, wanted: Mapping[Cut, int]
+    ) -> dict[Cut, Tensor]:
+        """The states at each cut of `wanted`, [1, B, T, D], or [1, B, 1, D] where only the read position is kept.
 
         Args:
             split: Name of the split.
             examples: The batch's examples, as numbers within it.
             inputs: The batch.
             context: The batch's.
-            wanted: How many members begin at each block.
+            wanted: How many members begin at each cut.
         """
         batch, length = len(examples), inputs.mask.shape[1]
-        self.counts.wanted += batch * sum(block * members for block, members in wanted.items())
-        stores = {block: self._store(split, block) for block in sorted(wanted) if block}
-        kept = {block: store for block, store in stores.items() if store is not None}
+        self.counts.wanted += batch * sum(cut.passes * members for cut, members in wanted.items())
+        stores = {cut: self._store(split, cut) for cut in sorted(wanted) if cut.passes}
+        kept = {cut: store for cut, store in stores.items() if store is not None}
         if kept:
             self._fill(split, examples, kept)
-        found = {block: store.read(examples, length).to(inputs.mask.device) for block, store in kept.items()}
-        x, at = self._trunk.embed(inputs.batch["input_ids"]) if len(found) < len(wanted) else None, 0
-        for block in sorted(wanted.keys() - kept.keys()):
-            if x is not None:
-                x = self._run(x, context, at, block)
-                self.counts.computed += batch * (block - at)
-                found[block], at = x, block
-        return found
+        found = {
+            cut: store.read(examples, 1 if cut.is_read_only else length).to(inputs.mask.device)
+            for cut, store in kept.items()
+        }
+        rest = sorted(wanted.keys() - kept.keys())
+        self.counts.computed += batch * passes_below(rest)
+        return found | dict(self._way_up(inputs, context, rest))
 
-    def _run(self, x: Tensor, context: Context, first: int, last: int) -> Tensor:
-        for index in range(first, last):
-            x = self._trunk.block(index, x, context, Sites.none(), None)
-        return x
+    def _way_up(self, inputs: Inputs, context: Context, cuts: Sequence[Cut]) -> Iterator[tuple[Cut, Tensor]]:
+        """The states of a batch at rising cuts, in one pass over the bare blocks."""
+        if not cuts:
+            return
+        x, sites = self._trunk.embed(inputs.batch["input_ids"]), Sites.none()
+        for block in range(cuts[-1].block + 1):
+            here = [cut for cut in cuts if cut.block == block]
+            yield from ((cut, x) for cut in here if cut.stage is Stage.ENTERED)
+            inside = [cut for cut in here if cut.stage is not Stage.ENTERED]
+            is_last = block == cuts[-1].block
+            if is_last and not inside:
+                return
+            is_narrow = is_last and all(cut.is_read_only for cut in inside)
+            h = self._trunk.attended(block, x, context, sites, inputs.read_BR if is_narrow else None)
+            if is_last and not any(cut.stage is Stage.FED for cut in inside):
+                parts: dict[Stage, Tensor] = {Stage.ATTENDED: h}
+            else:
+                y = self._trunk.fed(block, h, sites)
+                parts = {Stage.ATTENDED: h, Stage.FED: torch.cat((h, y), dim=-1) if inside else h}
+                if not is_last:
+                    x = self._trunk.joined(block, h, y, sites)
+            for cut in inside:
+                state = parts[cut.stage]
+                yield cut, take(state, inputs.read_BR) if cut.is_read_only and not is_narrow else state
 
-    def _fill(self, split: str, examples: Sequence[int], stores: dict[int, _Store]) -> None:
+    def _fill(self, split: str, examples: Sequence[int], stores: Mapping[Cut, _Store]) -> None:
         """Computes what the stores lack of the examples, chunk by chunk."""
         kept = self._splits[split]
         missing = {example for store in stores.values() for example in store.lacks(examples)}
         for chunk in kept.chunks_of(sorted(missing)):
-            batch = kept.fetch(chunk)
-            context = self._trunk.context(batch["attention_mask"])
-            x, at = self._trunk.embed(batch["input_ids"]), 0
-            for block, store in stores.items():
-                x, at = self._run(x, context, at, block), block
-                store.write(chunk, x[0].cpu())
-            self.counts.computed += len(chunk) * at
+            inputs = kept.fetch(chunk)
+            context = self._trunk.context(inputs.mask)
+            for cut, state in self._way_up(inputs, context, sorted(stores)):
+                stores[cut].write(chunk, state[0].cpu())
+            self.counts.computed += len(chunk) * passes_below(stores)
 
-    def _store(self, split: str, block: int) -> _Store | None:
+    def _store(self, split: str, cut: Cut) -> _Store | None:
         known = self._splits.get(split)
         if known is None:
             return None
-        place = (split, block)
+        place = (split, cut)
         if place not in self._stores:
-            self._stores[place] = self._make(known, block)
+            self._stores[place] = self._make(known, cut)
         return self._stores[place]
 
     def _kept_bytes(self, *, is_on_disk: bool) -> int:
         stores = [store for store in self._stores.values() if store is not None]
         return sum(store.num_bytes for store in stores if store.is_on_disk == is_on_disk)
 
-    def _make(self, split: KeptSplit, block: int) -> _Store | None:
-        size = sum(split.lengths) * self._width * self._dtype.itemsize
+    def _make(self, split: KeptSplit, cut: Cut) -> _Store | None:
+        lengths = [1] * len(split.lengths) if cut.is_read_only else split.lengths
+        width = cut.width(self._width)
+        size = sum(lengths) * width * self._dtype.itemsize
         if self.memory_bytes + size <= self._budget.memory_bytes:
-            return _Store(split, self._width, self._dtype, None)
+            return _Store(lengths, width, self._dtype, None)
         folder = self._budget.folder
         if folder is not None and self.disk_bytes + size <= self._budget.disk_bytes:
-            content = self._key | {"split": split.digest, "block": str(block), "dtype": str(self._dtype)}
+            place = f"{cut.block} {cut.stage.name} {'read position' if cut.is_read_only else 'all positions'}"
+            content = self._key | {"split": split.digest, "place": place, "dtype": str(self._dtype)}
             name = digest_json(content).removeprefix("sha256:")
-            return _Store(split, self._width, self._dtype, folder / f"{name}.states")
+            return _Store(lengths, width, self._dtype, folder / f"{name}.states")
         return None

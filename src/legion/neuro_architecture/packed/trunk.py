@@ -6,7 +6,6 @@ correction on. Sub-modules of the base are called as they are; where a member co
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, Protocol, final
 
 import torch
@@ -17,15 +16,17 @@ from legion.neuro_architecture.packed.attention import (
     Context,
     Kernel,
     attend,
+    attend_states,
     causal_context,
     heads,
     padding_context,
+    prefers_states,
     take,
 )
 from legion.neuro_architecture.packed.inputs import Reading
 from legion.neuro_architecture.packed.sites import Sites
 
-__all__ = ["Trunk", "find_trunk"]
+__all__ = ["Trunk", "find_trunk", "through"]
 
 
 class Trunk(Protocol):
@@ -52,13 +53,42 @@ class Trunk(Protocol):
         """What the blocks need of the batch."""
         ...
 
-    def block(self, index: int, x_gBTD: Tensor, context: Context, sites: Sites, read_BR: Tensor | None) -> Tensor:
-        """Through one block; with `read_BR` only those positions of its output are computed, [g, B, R, D]."""
+    def attended(self, index: int, x_gBTD: Tensor, context: Context, sites: Sites, read_BR: Tensor | None) -> Tensor:
+        """The stream h behind a block's attention; with `read_BR` only at those positions, [g, B, R, D]."""
+        ...
+
+    def fed(self, index: int, h_gBRD: Tensor, sites: Sites) -> Tensor:
+        """What the block's feed-forward network makes of h, before corrections of the whole network."""
+        ...
+
+    def joined(self, index: int, h_gBTD: Tensor, y_gBRD: Tensor, sites: Sites, read_BR: Tensor | None = None) -> Tensor:
+        """The block's output, from h and the network's output y; with `read_BR` y and the output are at those positions
+        of h, where routers still see all of it.
+        """
         ...
 
     def rows(self, x_gND: Tensor) -> Tensor:
         """What the head is given, of the last block's output at the positions that count."""
         ...
+
+
+def through(
+    trunk: Trunk,
+    index: int,
+    x_gBTD: Tensor,
+    context: Context,
+    sites: Sites,
+    read_BR: Tensor | None,
+    *,
+    routes_all: bool = False,
+) -> Tensor:
+    """Through one block; with `read_BR` only those positions of its output are computed, [g, B, R, D].
+
+    With `routes_all` the stream behind its attention is computed at all positions, for routers to see.
+    """
+    h = trunk.attended(index, x_gBTD, context, sites, None if routes_all else read_BR)
+    narrow = read_BR if routes_all else None
+    return trunk.joined(index, h, trunk.fed(index, take(h, narrow), sites), sites, narrow)
 
 
 def find_trunk(model: Any, anatomy: ModelAnatomy, kernel: Kernel) -> Trunk | None:
@@ -91,10 +121,6 @@ def _sees_everything(config: Any) -> bool:
     return set(kinds) == {"full_attention"} or (window is not None and window >= config.max_position_embeddings)
 
 
-def _same(y: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda _: y
-
-
 @final
 class _BertTrunk:
     """Blocks that end in a norm: BERT, RoBERTa, XLM-R."""
@@ -114,29 +140,45 @@ class _BertTrunk:
     def context(self, mask_BT: Tensor) -> Context:
         return padding_context(mask_BT, self._core.dtype, self._kernel)
 
-    def block(self, index: int, x_gBTD: Tensor, context: Context, sites: Sites, read_BR: Tensor | None) -> Tensor:
+    def attended(self, index: int, x_gBTD: Tensor, context: Context, sites: Sites, read_BR: Tensor | None) -> Tensor:
         block, path = self._blocks[index], self._paths[index]
-        own = block.attention.self
-        read = take(x_gBTD, read_BR)
-        k = sites.linear(f"{path}.attention.self.key", own.key, x_gBTD)
-        v = sites.linear(f"{path}.attention.self.value", own.value, x_gBTD)
-        q = sites.linear(f"{path}.attention.self.query", own.query, read)
-        width = own.attention_head_size
-        mixed = attend(
-            heads(q, width),
-            heads(k, width),
-            heads(v, width),
-            context.bias_at(read_BR),
-            scale=own.scaling,
-            kernel=context.kernel,
-        )
-        out = block.attention.output
-        attended = out.LayerNorm(sites.linear(f"{path}.attention.output.dense", out.dense, mixed) + read)
+        read, out = take(x_gBTD, read_BR), block.attention.output
+        mixed = self._mixed(block.attention.self, f"{path}.attention.self", x_gBTD, read, context, sites, read_BR)
+        return out.LayerNorm(sites.linear(f"{path}.attention.output.dense", out.dense, mixed) + read)
+
+    def _mixed(
+        self, own: Any, path: str, x: Tensor, read: Tensor, context: Context, sites: Sites, read_BR: Tensor | None
+    ) -> Tensor:
+        key, value, width = f"{path}.key", f"{path}.value", own.attention_head_size
+        bias = context.bias_at(read_BR)
+
+        def queries() -> Tensor:
+            return heads(sites.linear(f"{path}.query", own.query, read), width)
+
+        is_few = prefers_states(read.shape[2], x.shape[2], own.num_attention_heads, x.shape[3])
+        if is_few and sites.is_linear(key) and sites.is_linear(value):
+            return attend_states(
+                queries(),
+                x,
+                bias,
+                scale=own.scaling,
+                back=lambda rows: sites.back(key, own.key, rows),
+                ahead=lambda rows: sites.ahead(value, own.value, rows),
+            )
+        k = heads(sites.linear(key, own.key, x), width)
+        v = heads(sites.linear(value, own.value, x), width)
+        return attend(queries(), k, v, bias, scale=own.scaling, kernel=context.kernel)
+
+    def fed(self, index: int, h_gBRD: Tensor, sites: Sites) -> Tensor:
+        block, path = self._blocks[index], self._paths[index]
         rising = block.intermediate
-        inner = rising.intermediate_act_fn(sites.linear(f"{path}.intermediate.dense", rising.dense, attended))
-        y = sites.linear(f"{path}.output.dense", block.output.dense, inner)
-        y = sites.network(f"{path}.output.dense", y, _same(y))
-        return block.output.LayerNorm(y + sites.network(f"{path}.output", attended, _same(attended)))
+        inner = rising.intermediate_act_fn(sites.linear(f"{path}.intermediate.dense", rising.dense, h_gBRD))
+        return sites.linear(f"{path}.output.dense", block.output.dense, inner)
+
+    def joined(self, index: int, h_gBTD: Tensor, y_gBRD: Tensor, sites: Sites, read_BR: Tensor | None = None) -> Tensor:
+        block, path = self._blocks[index], self._paths[index]
+        y = sites.corrected(f"{path}.output.dense", y_gBRD, y_gBRD)
+        return block.output.LayerNorm(y + sites.corrected(f"{path}.output", take(h_gBTD, read_BR), h_gBTD, read_BR))
 
     def rows(self, x_gND: Tensor) -> Tensor:
         pooler = getattr(self._core, "pooler", None)
@@ -165,7 +207,7 @@ class _LlamaTrunk:
         cos, sin = self._core.rotary_emb(reference, position_ids=positions)
         return causal_context(mask_BT, reference.dtype, self._kernel, cos=cos, sin=sin)
 
-    def block(self, index: int, x_gBTD: Tensor, context: Context, sites: Sites, read_BR: Tensor | None) -> Tensor:
+    def attended(self, index: int, x_gBTD: Tensor, context: Context, sites: Sites, read_BR: Tensor | None) -> Tensor:
         block, path = self._blocks[index], self._paths[index]
         own = block.self_attn
         normed = block.input_layernorm(x_gBTD)
@@ -180,16 +222,25 @@ class _LlamaTrunk:
             scale=own.scaling,
             kernel=context.kernel,
         )
-        h = take(x_gBTD, read_BR) + sites.linear(f"{path}.self_attn.o_proj", own.o_proj, mixed)
+        return take(x_gBTD, read_BR) + sites.linear(f"{path}.self_attn.o_proj", own.o_proj, mixed)
+
+    def fed(self, index: int, h_gBRD: Tensor, sites: Sites) -> Tensor:
+        block, place = self._blocks[index], f"{self._paths[index]}.mlp"
+        mlp = block.mlp
 
         def network(x: Tensor) -> Tensor:
-            mlp, place = block.mlp, f"{path}.mlp"
             gate = mlp.act_fn(sites.linear(f"{place}.gate_proj", mlp.gate_proj, x))
             inner = gate * sites.linear(f"{place}.up_proj", mlp.up_proj, x)
             return sites.linear(f"{place}.down_proj", mlp.down_proj, inner)
 
-        h = h + sites.network(f"{path}.mlp", block.post_attention_layernorm(h), network)
-        return sites.network(path, h, _same(h))
+        return sites.replaced(place, block.post_attention_layernorm(h_gBRD), network)
+
+    def joined(self, index: int, h_gBTD: Tensor, y_gBRD: Tensor, sites: Sites, read_BR: Tensor | None = None) -> Tensor:
+        path, norm = self._paths[index], self._blocks[index].post_attention_layernorm
+        if sites.corrects(f"{path}.mlp"):
+            y_gBRD = sites.corrected(f"{path}.mlp", y_gBRD, norm(h_gBTD), read_BR)
+        out = take(h_gBTD, read_BR) + y_gBRD
+        return sites.corrected(path, out, out)
 
     def rows(self, x_gND: Tensor) -> Tensor:
         return self._core.norm(x_gND)
@@ -227,7 +278,7 @@ class _Gpt2Trunk:
     def context(self, mask_BT: Tensor) -> Context:
         return causal_context(mask_BT, self._core.wte.weight.dtype, self._kernel)
 
-    def block(self, index: int, x_gBTD: Tensor, context: Context, sites: Sites, read_BR: Tensor | None) -> Tensor:
+    def attended(self, index: int, x_gBTD: Tensor, context: Context, sites: Sites, read_BR: Tensor | None) -> Tensor:
         block, path = self._blocks[index], self._paths[index]
         own = block.attn
         joined = sites.linear(f"{path}.attn.c_attn", own.c_attn, block.ln_1(x_gBTD))
@@ -241,15 +292,24 @@ class _Gpt2Trunk:
             scale=own.scaling,
             kernel=context.kernel,
         )
-        h = take(x_gBTD, read_BR) + sites.linear(f"{path}.attn.c_proj", own.c_proj, mixed)
+        return take(x_gBTD, read_BR) + sites.linear(f"{path}.attn.c_proj", own.c_proj, mixed)
+
+    def fed(self, index: int, h_gBRD: Tensor, sites: Sites) -> Tensor:
+        block, place = self._blocks[index], f"{self._paths[index]}.mlp"
+        mlp = block.mlp
 
         def network(x: Tensor) -> Tensor:
-            mlp, place = block.mlp, f"{path}.mlp"
             inner = mlp.act(sites.linear(f"{place}.c_fc", mlp.c_fc, x))
             return sites.linear(f"{place}.c_proj", mlp.c_proj, inner)
 
-        h = h + sites.network(f"{path}.mlp", block.ln_2(h), network)
-        return sites.network(path, h, _same(h))
+        return sites.replaced(place, block.ln_2(h_gBRD), network)
+
+    def joined(self, index: int, h_gBTD: Tensor, y_gBRD: Tensor, sites: Sites, read_BR: Tensor | None = None) -> Tensor:
+        path, norm = self._paths[index], self._blocks[index].ln_2
+        if sites.corrects(f"{path}.mlp"):
+            y_gBRD = sites.corrected(f"{path}.mlp", y_gBRD, norm(h_gBTD), read_BR)
+        out = take(h_gBTD, read_BR) + y_gBRD
+        return sites.corrected(path, out, out)
 
     def rows(self, x_gND: Tensor) -> Tensor:
         return self._core.ln_f(x_gND)

@@ -154,8 +154,13 @@ class Execution:
             seconds=round(outcome.seconds, 6),
         )
 
-    def note_validation(self, found: Validation, member: Member) -> None:
-        """Takes note of a look at the watched examples, and of the weights where they are the best so far.
+    def keep_best(self, member: Member) -> None:
+        """Before an update: a copy of the weights that it changes, where they are the best so far."""
+        if self.progress.is_best and not self.progress.best_weights:
+            self.progress.best_weights = member.weights()
+
+    def note_validation(self, found: Validation) -> None:
+        """Takes note of a look at the watched examples.
 
         Raises:
             TrainingError: its loss is not finite.
@@ -165,7 +170,7 @@ class Execution:
             raise TrainingError("the trial diverged", cause=f"validation loss {found.loss} at step {progress.step}")
         if is_better(found, progress.best, self.proposal.task_kind):
             progress.best = found
-            progress.best_weights = member.weights()
+            progress.best_weights = {}
         progress.validations.append(found)
         self._open_curve.append("validation", **found.to_dict())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, final
 
 import torch
@@ -14,7 +14,7 @@ from legion.foundation.rng import RandomStream
 from legion.neuro_architecture.data.base_models import BaseModel
 from legion.neuro_architecture.data.datasets import DataSet, Example
 from legion.neuro_architecture.data.encoding import Encoded, TaskEncoder
-from legion.neuro_architecture.packed.inputs import IGNORED
+from legion.neuro_architecture.packed.inputs import IGNORED, Inputs
 from legion.neuro_architecture.packed.prefix import KeptSplit
 from legion.neuro_architecture.trainer.batches import BatchStream
 from legion.neuro_architecture.trainer.config import TrainerConfig
@@ -96,15 +96,14 @@ class Feed:
         """Measures any model on the watched examples."""
         return Validator([batch for _, batch in self.watched_batches()], device, has_positions=has_positions)
 
-    def kept(self, split: str, device: torch.device) -> KeptSplit:
-        """A split as the cache of frozen states knows it."""
+    def kept(self, split: str, read: Callable[[dict[str, Tensor]], Inputs]) -> KeptSplit:
+        """A split as the cache of frozen states knows it; `read` says what the base's head reads of a batch."""
         items = self._train if split == TRAIN else self._watched
         if split not in self._digests:
             self._digests[split] = digest_json([item.input_ids for item in items])
 
-        def fetch(examples: Sequence[int]) -> dict[str, Tensor]:
-            batch = self._encoder.collate([items[example] for example in examples])
-            return {name: tensor.to(device) for name, tensor in batch.items()}
+        def fetch(examples: Sequence[int]) -> Inputs:
+            return read(self._encoder.collate([items[example] for example in examples]))
 
         return KeptSplit(self._digests[split], [len(item.input_ids) for item in items], fetch)
 

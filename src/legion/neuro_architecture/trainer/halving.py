@@ -197,7 +197,8 @@ class Halving:
 
     def _publish(self, trial: Execution, *, is_timed: bool = False) -> None:
         member = self._population.member(trial)
-        member.set_weights(trial.progress.best_weights)
+        if trial.progress.best_weights:
+            member.set_weights(trial.progress.best_weights)
         model = member.model.eval()
         if is_timed and self._config.latency_examples:
             trial.measured["latency_ms"] = measure_latency(

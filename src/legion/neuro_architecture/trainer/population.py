@@ -70,6 +70,7 @@ class Population:
         if checkpoint is not None:
             member.set_weights(checkpoint.weights)
             member.optimizer.set_moments(checkpoint.moments)
+            trial.progress.best_weights = checkpoint.progress.best_weights
         self._members[trial.run.path.name] = member
         self._seen[trial.run.path.name] = trial
         trial.population |= self._place_of(member)
@@ -80,6 +81,7 @@ class Population:
         name = trial.run.path.name
         self.pool.drop([name])
         self._members.pop(name, None)
+        trial.progress.best_weights = {}  # the checkpoint has them
         trial.close()
 
     def advance(self, trials: Sequence[Execution], until: int) -> None:
@@ -135,6 +137,8 @@ class Population:
         examples, batch = self._feed.batch(batch_size, step)
         turns = {trial.run.path.name: Turn(step=step, rate=trial.rate) for trial in cohort}
         self._keep(TRAIN, batch_size * max(trial.steps for trial in cohort) > self._feed.num_train)
+        for trial in cohort:
+            trial.keep_best(self.member(trial))
         outcomes = self.pool.step(TRAIN, examples, self.pool.read(batch), turns)
         for trial in cohort:
             try:
@@ -145,7 +149,7 @@ class Population:
 
     def _keep(self, split: str, is_read_again: bool) -> None:
         if is_read_again and self.pool.prefix is not None and not self.pool.prefix.keeps(split):
-            self.pool.prefix.keep(split, self._feed.kept(split, self.pool.device))
+            self.pool.prefix.keep(split, self._feed.kept(split, self.pool.read))
 
     def _validate(self, trials: Sequence[Execution]) -> None:
         if not trials:
@@ -163,7 +167,7 @@ class Population:
                 name = trial.run.path.name
                 found = validation_of(judged[name], trial.progress.step, self._feed.num_watched)
                 try:
-                    trial.note_validation(found, self._members[name])
+                    trial.note_validation(found)
                 except TrainingError as error:
                     self._fail(trial, error)
 
@@ -191,9 +195,9 @@ class Population:
         """Which part of the trial's passes the population shares."""
         return {
             "form": member.form,
-            "frozen_blocks": member.lowest,
+            "frozen_blocks": round(member.cut.passes, 2),
             "num_blocks": self.pool.num_blocks,
-            "frozen_share": round(member.lowest / self.pool.num_blocks, 4),
+            "frozen_share": round(member.cut.passes / self.pool.num_blocks, 4),
             "threads": torch.get_num_threads(),
         }
 

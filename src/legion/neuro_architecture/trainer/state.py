@@ -24,7 +24,8 @@ class TrialProgress:
         examples_seen: Examples in their batches.
         validations: All validations, in order.
         best: The best of them, or None before the first.
-        best_weights: Trainable tensors at the best validation, on the CPU.
+        best_weights: Trainable tensors at the best validation, on the CPU; none while the weights as they stand are
+            these.
     """
 
     step: int = 0
@@ -35,6 +36,11 @@ class TrialProgress:
     validations: list[Validation] = field(default_factory=list)
     best: Validation | None = None
     best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the weights as they stand are those of the best validation."""
+        return self.best is not None and self.best.step == self.step
 
     @property
     def is_validated(self) -> bool:
