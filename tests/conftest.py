@@ -22,10 +22,15 @@ os.environ.update(
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from legion.foundation.settings import Settings
 from legion.testing import tiny_classification, tiny_model, tiny_summarization
+
+# no test is about time
+hypothesis.settings.register_profile("legion", deadline=None)
+hypothesis.settings.load_profile("legion")
 
 _ENVIRONMENT = {key: value for key, value in os.environ.items() if key == "LEGION_HOME"}
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from legion.foundation.errors import WorldError
 from legion.neuro_architecture.packed import Dispatch
+from legion.neuro_architecture.packed.cut import Cut
 from legion.neuro_architecture.packed.memory import MemberNeeds, plan_memory
 from legion.testing import paper_anatomy
 
@@ -27,7 +28,7 @@ def plan(members, *, limit=MANY, **dispatch):
 
 
 def needs(count, num_parameters=300_000, lowest=0):
-    return [MemberNeeds(num_parameters=num_parameters, lowest=lowest)] * count
+    return [MemberNeeds(num_parameters=num_parameters, cut=Cut(lowest))] * count
 
 
 def test_weights_count_five_times_and_the_cache_once():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legion.neuro_architecture.spec.dominance import dominates, non_domination_ranks
+from legion.neuro_architecture.spec.dominance import constrained_ranks, dominates, is_dominated, non_domination_ranks
 
 SIGNS = (1, -1, -1)
 POINT = st.tuples(*[st.integers(0, 4)] * 3)
@@ -68,3 +71,27 @@ def test_order_of_candidates_does_not_matter(points, random):
 
 def test_equal_points_share_a_rank():
     assert non_domination_ranks([(1, 1, 1), (1, 1, 1), (0, 2, 2)], SIGNS) == [1, 1, 2]
+
+
+@given(POINTS, POINT)
+def test_a_point_is_dominated_where_one_of_the_others_dominates_it(points, point):
+    assert is_dominated(point, points, SIGNS) == any(dominates(other, point, SIGNS) for other in points)
+
+
+def test_the_feasible_come_first_and_the_others_by_how_far_they_are_off():
+    points = [(5, 0, 0), (1, 1, 1), (2, 1, 1), (9, 0, 0), (9, 9, 9)]
+    assert constrained_ranks(points, SIGNS, [0.5, 0.0, 0.0, 0.2, 0.5]) == [4, 2, 1, 3, 4]
+    assert constrained_ranks(points[:2], SIGNS, [1.0, 2.0]) == [1, 2]
+    assert constrained_ranks([], SIGNS, []) == []
+
+
+def test_a_value_that_is_no_number_has_no_rank():
+    with pytest.raises(ValueError, match="finite"):
+        non_domination_ranks([(1.0, float("nan"), 2.0)], SIGNS)
+
+
+@given(st.integers(0, 10))
+def test_many_points_are_ranked_as_few_are(seed):
+    draw = random.Random(seed)
+    points = [tuple(draw.random() for _ in range(3)) for _ in range(150)]
+    assert non_domination_ranks(points, SIGNS) == peel(points)

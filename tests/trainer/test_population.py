@@ -2,7 +2,7 @@ import pytest
 import torch
 from tests.trainer.populations import CLOSE, OFTEN, SAME, STEPS, Listener, largest_difference, train
 
-from legion.foundation.errors import DataError, InvalidValueError, UnknownNameError, WorldError
+from legion.foundation.errors import AdapterError, DataError, InvalidValueError, UnknownNameError, WorldError
 from legion.foundation.files import exclusive_lock
 from legion.neuro_architecture.packed import Dispatch
 from legion.neuro_architecture.spec.architecture import (
@@ -78,6 +78,7 @@ def test_record_says_what_was_computed(crowd, classification_data, run_of):
     _, own = run_of(crowd[1]).read_metrics()
     assert own["population"] == {
         "form": "stacked",
+        "precision": "float32",
         "frozen_blocks": 1,
         "num_blocks": 3,
         "frozen_share": 0.3333,
@@ -239,3 +240,16 @@ def test_bf16_ends_within_half_a_point_of_fp32(propose, learnable, clear):
     assert min(accuracies[0]) > 0.8
     for whole, half in zip(*accuracies, strict=True):
         assert half >= whole - 0.005
+
+
+def test_one_that_does_not_fit_the_base_fails_alone(crowd, propose, classification_data, reference, weights_of):
+    weights, _, _ = reference("together")
+    misfit = propose(architecture=LoRAArchitecture(rank=2, target_modules=("no_such_layer",)))
+    report = train([misfit, *crowd], classification_data)
+    assert report.metrics[misfit.id].state is TrialState.FAILED
+    assert "no_such_layer" in report.metrics[misfit.id].reason
+    for proposal in crowd:
+        assert report.metrics[proposal.id].state is TrialState.COMPLETED
+        assert largest_difference(weights_of(proposal), weights[proposal.id]) <= SAME
+    with pytest.raises(AdapterError, match="no_such_layer"):
+        train([propose(architecture=LoRAArchitecture(rank=3, target_modules=("no_such_layer",)))], classification_data)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, final
 
-__all__ = ["Cut", "Stage", "passes_below"]
+from legion.neuro_architecture.anatomy import ModelAnatomy
+from legion.neuro_architecture.spec.architecture import AdapterArchitecture, AnyArchitecture, MoEArchitecture
+
+__all__ = ["Cut", "Stage", "expected_cut", "passes_below"]
 
 # Of a block's weights about a third are attention's, two thirds the feed-forward network's.
 _ATTENTION_SHARE: Final = 1 / 3
@@ -48,6 +51,16 @@ class Cut:
     def width(self, hidden_size: int) -> int:
         """Features of the state."""
         return 2 * hidden_size if self.stage is Stage.FED else hidden_size
+
+
+def expected_cut(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> Cut:
+    """Where an adapter's pass will begin, told before it is built; at the latest there, never above."""
+    block = min(getattr(architecture, "layers", None) or (0,))
+    if not isinstance(architecture, AdapterArchitecture | MoEArchitecture):
+        return Cut(block)
+    is_routed = isinstance(architecture, MoEArchitecture) and architecture.load_balancing
+    is_last = block == anatomy.num_layers - 1
+    return Cut(block, Stage.FED, is_last and not is_routed and not anatomy.is_causal)
 
 
 def passes_below(cuts: Iterable[Cut]) -> float:

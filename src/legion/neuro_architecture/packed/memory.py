@@ -8,11 +8,13 @@ from typing import Final, final
 
 from legion.foundation.errors import WorldError
 from legion.neuro_architecture.anatomy import ModelAnatomy
+from legion.neuro_architecture.packed.cut import Cut
 from legion.neuro_architecture.packed.dispatch import Dispatch
 
 __all__ = ["MemberNeeds", "MemoryPlan", "plan_memory"]
 
-# fp32 weight, gradient and two moments of AdamW, and a copy of the best weights.
+# fp32 weight, gradient and two moments of AdamW, and a copy of the best weights; less where groups take turns, since
+# their gradients then share one memory.
 _BYTES_A_WEIGHT: Final = 20
 # A member's model shares the base's tensors, not its modules: measured, about as much Python for each adapted block.
 _BYTES_A_BLOCK: Final = 60_000
@@ -26,11 +28,11 @@ class MemberNeeds:
 
     Attributes:
         num_parameters: Trainable weights.
-        lowest: The block at which its pass begins.
+        cut: Where its pass begins.
     """
 
     num_parameters: int
-    lowest: int
+    cut: Cut
 
 
 @final
@@ -93,8 +95,8 @@ def plan_memory(
         WorldError: they do not fit even one by one; says how many would.
     """
     blocks = anatomy.num_layers
-    needs = [_BYTES_A_WEIGHT * item.num_parameters + _BYTES_A_BLOCK * (blocks - item.lowest) for item in members]
-    deepest = max(blocks - item.lowest for item in members)
+    needs = [_BYTES_A_WEIGHT * item.num_parameters + _BYTES_A_BLOCK * (blocks - item.cut.block) for item in members]
+    deepest = max(blocks - item.cut.block for item in members)
     widest = dispatch.group_blocks
     while True:
         group = min(len(members) * deepest, max(widest, deepest))

@@ -97,6 +97,11 @@ class Pool:
         return self._device
 
     @property
+    def precision(self) -> str:
+        """Of the frozen base and the activations."""
+        return self._dispatch.precision
+
+    @property
     def num_blocks(self) -> int:
         return self._anatomy.num_layers
 

@@ -42,6 +42,7 @@ class TrialEvent(StrEnum):
     RESUME = "resume"
     EXTEND = "extend"
     DIVERGE = "diverge"
+    REFUSE = "refuse"
     PAUSE = "pause"
     STOP = "stop"
 
@@ -51,6 +52,8 @@ _MOVES: Final = {
     (TrialState.RUNNING, TrialEvent.INTERRUPT): TrialState.INTERRUPTED,
     (TrialState.RUNNING, TrialEvent.RESUME): TrialState.RUNNING,  # killed without a word, found running
     (TrialState.RUNNING, TrialEvent.DIVERGE): TrialState.FAILED,
+    (TrialState.RUNNING, TrialEvent.REFUSE): TrialState.FAILED,  # its architecture does not fit the base
+    (TrialState.PAUSED, TrialEvent.REFUSE): TrialState.FAILED,
     (TrialState.INTERRUPTED, TrialEvent.RESUME): TrialState.RUNNING,
     (TrialState.COMPLETED, TrialEvent.EXTEND): TrialState.RUNNING,
     (TrialState.RUNNING, TrialEvent.PAUSE): TrialState.PAUSED,

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 
 from legion.foundation.clock import Clock
+from legion.foundation.errors import AdapterError
 from legion.foundation.progress import Progress
 from legion.neuro_architecture.spec.training import TrainingMetrics, TrialEvent, TrialState
 from legion.neuro_architecture.trainer.checkpoint import Checkpoint, read_checkpoint
@@ -163,9 +164,20 @@ class Halving:
         self._population.advance(wave, until)
 
     def _enter(self, trial: Execution) -> None:
-        if not self._population.holds(trial):
-            held = self._checkpoints.pop(trial.proposal.id, None)
-            self._population.enter(trial, held or read_checkpoint(trial.run.checkpoint_folder))
+        """Gives the trial a place; one that does not fit the base ends as failed, and its neighbours go on.
+
+        Raises:
+            AdapterError: it is the only one.
+        """
+        if self._population.holds(trial):
+            return
+        held = self._checkpoints.pop(trial.proposal.id, None) or read_checkpoint(trial.run.checkpoint_folder)
+        try:
+            self._population.enter(trial, held)
+        except AdapterError as error:
+            if len(self._trials) == 1:
+                raise
+            trial.end(TrialEvent.REFUSE, ": ".join(filter(None, (error.message, error.cause))))
 
     def _pause(self, trial: Execution) -> None:
         with hold_interrupts():

@@ -195,6 +195,7 @@ class Population:
         """Which part of the trial's passes the population shares."""
         return {
             "form": member.form,
+            "precision": self.pool.precision,
             "frozen_blocks": round(member.cut.passes, 2),
             "num_blocks": self.pool.num_blocks,
             "frozen_share": round(member.cut.passes / self.pool.num_blocks, 4),

@@ -19,6 +19,7 @@ from legion.neuro_architecture.anatomy import ModelAnatomy, inspect_model
 from legion.neuro_architecture.data.base_models import BaseModel, resolve_base
 from legion.neuro_architecture.data.datasets import DataSet, read_data
 from legion.neuro_architecture.packed import Dispatch, Pool
+from legion.neuro_architecture.packed.cut import expected_cut
 from legion.neuro_architecture.packed.dispatch import choose_dispatch
 from legion.neuro_architecture.packed.memory import MemberNeeds, MemoryPlan, plan_memory
 from legion.neuro_architecture.packed.prefix import CacheBudget
@@ -263,21 +264,24 @@ class PopulationTrainer:
             (
                 MemberNeeds(
                     num_parameters=trial.proposal.trainable_parameters,
-                    lowest=min(getattr(trial.proposal.architecture, "layers", None) or (0,)),
+                    cut=expected_cut(trial.proposal.architecture, anatomy),
                 )
                 for trial in trials
             ),
             key=lambda item: -item.num_parameters,
         )
-        starts = {item.lowest for item in needs} - {0}
-        kept = len(starts) * feed.num_train_tokens * anatomy.hidden_size * _FLOAT_BYTES
+        kept = sum(
+            (feed.num_train if cut.is_read_only else feed.num_train_tokens) * cut.width(anatomy.hidden_size)
+            for cut in {item.cut for item in needs}
+            if cut.passes
+        )
         return plan_memory(
             needs[: self._places or len(needs)],
             anatomy,
             self._dispatch or choose_dispatch(self.settings, device),
             batch=max(trial.proposal.training.batch_size for trial in trials),
             length=feed.longest,
-            cache_bytes=min(kept, self.settings.prefix_memory_mb * _MB),
+            cache_bytes=min(_FLOAT_BYTES * kept, self.settings.prefix_memory_mb * _MB),
             limit_bytes=self._memory_limit or free_memory(device),
         )
 
