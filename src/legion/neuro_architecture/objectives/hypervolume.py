@@ -65,8 +65,9 @@ def hypervolume_contributions(points_nm: ArrayLike, reference_m: Sequence[float]
 
 def _losses(points_nm: ArrayLike, signs: Sequence[int]) -> Floats:
     """Values to be minimised, [n, m]."""
-    points = np.asarray(points_nm, dtype=float).reshape(-1, len(signs))
-    return -points * np.asarray(signs, dtype=float)
+    points: Floats = np.asarray(points_nm, dtype=np.float64).reshape(-1, len(signs))
+    losses: Floats = -points * np.asarray(signs, dtype=np.float64)
+    return losses
 
 
 def _inside(points_nm: ArrayLike, reference_m: Sequence[float], signs: Sequence[int]) -> Floats:
@@ -80,9 +81,8 @@ def _front(losses_nm: Floats) -> Floats:
     if len(losses_nm) <= 1:
         return losses_nm
     distinct = np.unique(losses_nm, axis=0)
-    is_no_worse = (distinct[:, None, :] <= distinct[None, :, :]).all(axis=2)
-    np.fill_diagonal(is_no_worse, val=False)
-    front: Floats = distinct[~is_no_worse.any(axis=0)]
+    is_no_worse = (distinct[:, None, :] <= distinct[None, :, :]).all(axis=2)  # each is no worse than itself
+    front: Floats = distinct[is_no_worse.sum(axis=0) == 1]
     return front
 
 
