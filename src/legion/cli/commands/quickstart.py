@@ -34,8 +34,8 @@ _SENTENCES: Final = (
 
 @click.command("quickstart")
 @click.option("--n", "count", type=int, default=12, show_default=True, help="How many proposals.")
-@click.option("--steps", type=int, default=12, show_default=True, help="Steps every proposal gets: the first rung.")
-@click.option("--final-steps", type=int, default=144, show_default=True, help="Steps the finalists get in all.")
+@click.option("--steps", type=int, default=15, show_default=True, help="Steps every proposal gets: the first rung.")
+@click.option("--final-steps", type=int, default=150, show_default=True, help="Steps the finalists get in all.")
 @click.option(
     "--examples", type=click.IntRange(min=0), default=600, show_default=True, help="Test examples; 0 for all."
 )

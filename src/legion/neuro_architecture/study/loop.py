@@ -42,8 +42,8 @@ class LoopConfig:
     data: str
     num_proposals: int = 12
     strategies: tuple[str, ...] | None = None
-    proxy_steps: int = 12
-    final_steps: int = 144
+    proxy_steps: int = 15
+    final_steps: int = 150
     factor: float = 4.0
     num_finalists: int = 1
     weights: str | None = None
