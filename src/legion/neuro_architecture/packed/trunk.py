@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, Protocol, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from legion.neuro_architecture.anatomy import ModelAnatomy
 from legion.neuro_architecture.packed.attention import (
@@ -236,14 +236,22 @@ class _LlamaTrunk:
         return sites.replaced(place, block.post_attention_layernorm(h_gBRD), network)
 
     def joined(self, index: int, h_gBTD: Tensor, y_gBRD: Tensor, sites: Sites, read_BR: Tensor | None = None) -> Tensor:
-        path, norm = self._paths[index], self._blocks[index].post_attention_layernorm
-        if sites.corrects(f"{path}.mlp"):
-            y_gBRD = sites.corrected(f"{path}.mlp", y_gBRD, norm(h_gBTD), read_BR)
-        out = take(h_gBTD, read_BR) + y_gBRD
-        return sites.corrected(path, out, out)
+        norm = self._blocks[index].post_attention_layernorm
+        return _joined_stream(self._paths[index], norm, h_gBTD, y_gBRD, sites, read_BR)
 
     def rows(self, x_gND: Tensor) -> Tensor:
         return self._core.norm(x_gND)
+
+
+def _joined_stream(
+    path: str, norm: nn.Module, h_gBTD: Tensor, y_gBRD: Tensor, sites: Sites, read_BR: Tensor | None
+) -> Tensor:
+    """The output of a block that writes to a bare residual stream; `norm` stands before its network."""
+    place = f"{path}.mlp"
+    if sites.corrects(place):
+        y_gBRD = sites.corrected(place, y_gBRD, norm(h_gBTD), read_BR)
+    out = take(h_gBTD, read_BR) + y_gBRD
+    return sites.corrected(path, out, out)
 
 
 def _rotate(x_gBHTD: Tensor, context: Context, read_BR: Tensor | None) -> Tensor:
@@ -305,11 +313,8 @@ class _Gpt2Trunk:
         return sites.replaced(place, block.ln_2(h_gBRD), network)
 
     def joined(self, index: int, h_gBTD: Tensor, y_gBRD: Tensor, sites: Sites, read_BR: Tensor | None = None) -> Tensor:
-        path, norm = self._paths[index], self._blocks[index].ln_2
-        if sites.corrects(f"{path}.mlp"):
-            y_gBRD = sites.corrected(f"{path}.mlp", y_gBRD, norm(h_gBTD), read_BR)
-        out = take(h_gBTD, read_BR) + y_gBRD
-        return sites.corrected(path, out, out)
+        norm = self._blocks[index].ln_2
+        return _joined_stream(self._paths[index], norm, h_gBTD, y_gBRD, sites, read_BR)
 
     def rows(self, x_gND: Tensor) -> Tensor:
         return self._core.ln_f(x_gND)
