@@ -39,8 +39,7 @@ def hypervolume(points_nm: ArrayLike, reference_m: Sequence[float], signs: Seque
     """Volume between the points and the reference point, in the product of the objectives' units.
 
     Source: WFG, doi:10.1109/TEVC.2010.2077298: a point's volume less what later points share of it, objective by
-    objective. Exact; its time grows with the number of objectives, some milliseconds for a hundred points of three and
-    below a second for a hundred of five.
+    objective. Exact; its time grows steeply with the number of objectives.
 
     Args:
         points_nm: Candidates; those that do not dominate the reference point in every objective add nothing.

@@ -54,7 +54,7 @@ class Cut:
 
 
 def expected_cut(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> Cut:
-    """Where an adapter's pass will begin, told before it is built; at the latest there, never above."""
+    """Where an adapter's pass will begin, told before it is built; it may turn out to begin further up, never below."""
     block = min(getattr(architecture, "layers", None) or (0,))
     if not isinstance(architecture, AdapterArchitecture | MoEArchitecture):
         return Cut(block)

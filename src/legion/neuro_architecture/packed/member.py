@@ -217,7 +217,7 @@ def _sharing_copy(base: Any, head_modules: tuple[str, ...]) -> Any:
 
 
 def _twin(value: Any, memo: dict[int, Any]) -> Any:
-    """`copy.deepcopy(value, memo)`, many times faster for modules, whose dozen tables of hooks are mostly empty."""
+    """`copy.deepcopy(value, memo)`, faster for modules, whose dozen tables of hooks are mostly empty."""
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, _UNCHANGING):
