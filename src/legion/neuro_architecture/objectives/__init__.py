@@ -7,11 +7,13 @@ from legion.neuro_architecture.objectives.hypervolume import (
     reference_point,
 )
 from legion.neuro_architecture.objectives.objectives import KNOWN, Objective, choose_objectives
+from legion.neuro_architecture.objectives.observation import Observation
 
 __all__ = [
     "KNOWN",
     "Constraint",
     "Objective",
+    "Observation",
     "choose_objectives",
     "hypervolume",
     "hypervolume_contributions",

@@ -2,13 +2,19 @@
 
 from legion.neuro_architecture.space.calibration import Calibration, calibrate
 from legion.neuro_architecture.space.cost import estimate_cost
+from legion.neuro_architecture.space.points import Axis, Branch, Candidate, Point, PointSpace
 from legion.neuro_architecture.space.risk import assess_risk
 from legion.neuro_architecture.space.search_space import SearchSpace, check_strategies
 from legion.neuro_architecture.space.sites import canonical
 from legion.neuro_architecture.space.validity import find_mistakes
 
 __all__ = [
+    "Axis",
+    "Branch",
     "Calibration",
+    "Candidate",
+    "Point",
+    "PointSpace",
     "SearchSpace",
     "assess_risk",
     "calibrate",

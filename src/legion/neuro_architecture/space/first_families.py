@@ -11,7 +11,7 @@ from itertools import product
 from typing import Final, Literal
 
 from legion.neuro_architecture.anatomy.values import ModelAnatomy
-from legion.neuro_architecture.space.axes import TARGET_SETS, Member, bottleneck_kinds, layer_axis, widest_below
+from legion.neuro_architecture.space.axes import TARGET_SETS, BlockSets, Member, bottleneck_kinds, widest_below
 from legion.neuro_architecture.space.sites import target_sets
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
@@ -63,9 +63,9 @@ def first_default(strategy: Literal["LoRA", "Adapter", "MoE"], anatomy: ModelAna
             return MoEArchitecture(num_experts=4, bottleneck_size=size, non_linearity=anatomy.non_linearity)
 
 
-def lora_members(anatomy: ModelAnatomy) -> Iterator[Member]:
+def lora_members(anatomy: ModelAnatomy, blocks: BlockSets) -> Iterator[Member]:
     """Plain LoRA: where, which rank, alpha and dropout."""
-    for (label, targets), (layers, layer_weight) in product(target_sets(anatomy).items(), layer_axis(anatomy)):
+    for (label, targets), (layers, layer_weight) in product(target_sets(anatomy).items(), blocks):
         for (rank, rank_weight), (scale, scale_weight), (dropout, dropout_weight) in product(
             LORA_RANKS.items(), _ALPHA_OVER_RANK.items(), _LORA_DROPOUTS.items()
         ):
@@ -76,21 +76,21 @@ def lora_members(anatomy: ModelAnatomy) -> Iterator[Member]:
             yield architecture, weight
 
 
-def adapter_members(anatomy: ModelAnatomy) -> Iterator[Member]:
+def adapter_members(anatomy: ModelAnatomy, blocks: BlockSets) -> Iterator[Member]:
     """Bottlenecks at the feed-forward network."""
     for (size, size_weight), (non_linearity, is_gated, kind_weight), (placement, place_weight), (
         layers,
         layer_weight,
-    ) in product(BOTTLENECK_SIZES.items(), bottleneck_kinds(anatomy), _PLACEMENTS.items(), layer_axis(anatomy)):
+    ) in product(BOTTLENECK_SIZES.items(), bottleneck_kinds(anatomy), _PLACEMENTS.items(), blocks):
         architecture = AdapterArchitecture(
             bottleneck_size=size, non_linearity=non_linearity, is_gated=is_gated, placement=placement, layers=layers
         )
         yield architecture, size_weight * kind_weight * place_weight * layer_weight
 
 
-def moe_members(anatomy: ModelAnatomy) -> Iterator[Member]:
+def moe_members(anatomy: ModelAnatomy, blocks: BlockSets) -> Iterator[Member]:
     """Mixtures with a learned router."""
-    inner = product(EXPERT_SIZES.items(), bottleneck_kinds(anatomy), layer_axis(anatomy))
+    inner = product(EXPERT_SIZES.items(), bottleneck_kinds(anatomy), blocks)
     outer = list(product(_NUM_EXPERTS.items(), _TOP_K.items(), _LOAD_BALANCING.items()))
     for (size, size_weight), (non_linearity, is_gated, kind_weight), (layers, layer_weight) in inner:
         for (num_experts, experts_weight), (top_k, top_weight), (is_balanced, balance_weight) in outer:

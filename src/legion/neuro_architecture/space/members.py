@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from legion.neuro_architecture.anatomy.values import ModelAnatomy
-from legion.neuro_architecture.space.axes import Member
+from legion.neuro_architecture.space.axes import BlockSets, Member, layer_axis
 from legion.neuro_architecture.space.first_families import adapter_members, first_default, lora_members, moe_members
 from legion.neuro_architecture.space.other_families import (
     default_method,
@@ -36,37 +36,46 @@ __all__ = ["Member", "default_member", "members", "variants"]
 _VARIANTS_SHARE: Final = 0.06
 
 
-def members(strategy: Strategy, anatomy: ModelAnatomy) -> list[Member]:
+def members(strategy: Strategy, anatomy: ModelAnatomy, blocks: BlockSets | None = None) -> list[Member]:
     """Every distinct valid architecture of the strategy but its variants, in a fixed order, with its positive prior
     weight.
 
     Axes hold canonical spellings only, so equal hashes are equal architectures and nothing is proposed twice.
+
+    Args:
+        strategy: The family.
+        anatomy: The model.
+        blocks: Which blocks may be adapted, with prior weights; a few well-known sets by default.
     """
+    blocks = layer_axis(anatomy) if blocks is None else blocks
     match strategy:
         case "LoRA":
-            made = lora_members(anatomy)
+            made = lora_members(anatomy, blocks)
         case "Adapter":
-            made = adapter_members(anatomy)
+            made = adapter_members(anatomy, blocks)
         case "MoE":
-            made = moe_members(anatomy)
+            made = moe_members(anatomy, blocks)
         case "SplitLayer" | "SparseRouting":
-            made = split_members(strategy, anatomy)
+            made = split_members(strategy, blocks)
         case "PrefixTuning" | "PromptTuning":
             made = virtual_token_members(strategy)
         case _:
-            made = method_members(strategy, anatomy)
+            made = method_members(strategy, anatomy, blocks)
     return _distinct_and_valid(made, anatomy)
 
 
-def variants(strategy: Strategy, anatomy: ModelAnatomy, others: Iterable[Member]) -> list[Member]:
+def variants(
+    strategy: Strategy, anatomy: ModelAnatomy, others: Iterable[Member], blocks: BlockSets | None = None
+) -> list[Member]:
     """The valid architectures of the strategy's later axes, none among the `others`, weighted to a fixed share."""
+    blocks = layer_axis(anatomy) if blocks is None else blocks
     match strategy:
         case "LoRA":
-            made = lora_variants(anatomy)
+            made = lora_variants(anatomy, blocks)
         case "Adapter":
-            made = adapter_variants(anatomy)
+            made = adapter_variants(anatomy, blocks)
         case "MoE":
-            made = moe_variants(anatomy)
+            made = moe_variants(anatomy, blocks)
         case _:
             return []
     known = {semantic_hash(architecture): weight for architecture, weight in others}

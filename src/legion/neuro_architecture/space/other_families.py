@@ -7,7 +7,7 @@ from itertools import product
 from typing import Final, Literal
 
 from legion.neuro_architecture.anatomy.values import ModelAnatomy
-from legion.neuro_architecture.space.axes import TARGET_SETS, Member, layer_axis, widest_below
+from legion.neuro_architecture.space.axes import TARGET_SETS, BlockSets, Member, widest_below
 from legion.neuro_architecture.space.peft_methods import METHODS
 from legion.neuro_architecture.space.sites import canonical, target_sets
 from legion.neuro_architecture.space.validity import find_mistakes
@@ -42,9 +42,9 @@ _DEFAULT_RANK: Final = 8
 _DEFAULT_NUM_EXPERTS: Final = 4
 
 
-def split_members(strategy: SplitStrategy, anatomy: ModelAnatomy) -> Iterator[Member]:
+def split_members(strategy: SplitStrategy, blocks: BlockSets) -> Iterator[Member]:
     """Networks cut into experts, all of them kept or the top few."""
-    inner = list(product(_RANKS.items(), _ALPHA_OVER_RANK.items(), _SPLITS.items(), layer_axis(anatomy)))
+    inner = list(product(_RANKS.items(), _ALPHA_OVER_RANK.items(), _SPLITS.items(), blocks))
     for num_experts, top_k, is_balanced, expert_weight in _expert_choices(strategy):
         for (rank, rank_weight), (scale, scale_weight), (split, split_weight), (layers, layer_weight) in inner:
             architecture = SplitArchitecture(
@@ -81,11 +81,11 @@ def default_split(strategy: SplitStrategy, anatomy: ModelAnatomy) -> SplitArchit
     return SplitArchitecture(strategy=strategy, num_experts=num_experts, rank=rank, alpha=2.0 * rank)
 
 
-def method_members(strategy: PeftStrategy, anatomy: ModelAnatomy) -> Iterator[Member]:
+def method_members(strategy: PeftStrategy, anatomy: ModelAnatomy, blocks: BlockSets) -> Iterator[Member]:
     """One of PEFT's methods: where, and which size."""
     sizes = METHODS[strategy].sizes or {0: 1}
     for (label, targets), (layers, layer_weight), (size, size_weight) in product(
-        target_sets(anatomy).items(), layer_axis(anatomy), sizes.items()
+        target_sets(anatomy).items(), blocks, sizes.items()
     ):
         architecture = _method(strategy, size, targets, layers)
         yield canonical(architecture, anatomy), TARGET_SETS[label] * layer_weight * size_weight

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Final
 
 from legion.neuro_architecture.anatomy.values import ModelAnatomy
-from legion.neuro_architecture.space.axes import TARGET_SETS, Member, bottleneck_kinds, layer_axis
+from legion.neuro_architecture.space.axes import TARGET_SETS, BlockSets, Member, bottleneck_kinds
 from legion.neuro_architecture.space.first_families import BOTTLENECK_SIZES, EXPERT_SIZES, LORA_RANKS
 from legion.neuro_architecture.space.sites import adapted_layers, canonical, target_sets
 from legion.neuro_architecture.spec.architecture import AdapterArchitecture, LoRAArchitecture, MoEArchitecture
@@ -24,12 +24,12 @@ _TOP_K: Final = {1: 1, 2: 2}
 _NUM_DRAWN_EXPERTS: Final = {2: 1, 4: 3, 8: 2}
 
 
-def lora_variants(anatomy: ModelAnatomy) -> Iterator[Member]:
+def lora_variants(anatomy: ModelAnatomy, blocks: BlockSets) -> Iterator[Member]:
     """rsLoRA, DoRA, and feed-forward networks at twice the rank of the rest.
 
     An rsLoRA whose rank has a whole root is plain LoRA by another name and left out.
     """
-    for (label, targets), (layers, layer_weight) in product(target_sets(anatomy).items(), layer_axis(anatomy)):
+    for (label, targets), (layers, layer_weight) in product(target_sets(anatomy).items(), blocks):
         for rank, rank_weight in LORA_RANKS.items():
             weight = TARGET_SETS[label] * layer_weight * rank_weight
             plain = LoRAArchitecture(rank=rank, alpha=2.0 * rank, target_modules=targets, layers=layers)
@@ -37,7 +37,7 @@ def lora_variants(anatomy: ModelAnatomy) -> Iterator[Member]:
             if math.isqrt(rank) ** 2 != rank:
                 for alpha, alpha_weight in _ROOT_ALPHAS.items():
                     yield plain.model_copy(update={"use_rslora": True, "alpha": alpha}), weight * alpha_weight
-    for layers, layer_weight in layer_axis(anatomy):
+    for layers, layer_weight in blocks:
         unit = _wider_networks(layers, anatomy)
         for rank, rank_weight in LORA_RANKS.items():
             weight = TARGET_SETS["all"] * layer_weight * rank_weight * _PATTERN_WEIGHT
@@ -66,12 +66,12 @@ def _times(unit: LoRAArchitecture, factor: int) -> LoRAArchitecture:
     )
 
 
-def adapter_variants(anatomy: ModelAnatomy) -> Iterator[Member]:
+def adapter_variants(anatomy: ModelAnatomy, blocks: BlockSets) -> Iterator[Member]:
     """Bottlenecks behind the whole block."""
     if not anatomy.final_norm_parameters:
         return
     for (size, size_weight), (non_linearity, is_gated, kind_weight), (layers, layer_weight) in product(
-        BOTTLENECK_SIZES.items(), bottleneck_kinds(anatomy), layer_axis(anatomy)
+        BOTTLENECK_SIZES.items(), bottleneck_kinds(anatomy), blocks
     ):
         architecture = AdapterArchitecture(
             bottleneck_size=size,
@@ -83,10 +83,10 @@ def adapter_variants(anatomy: ModelAnatomy) -> Iterator[Member]:
         yield architecture, size_weight * kind_weight * layer_weight
 
 
-def moe_variants(anatomy: ModelAnatomy) -> Iterator[Member]:
+def moe_variants(anatomy: ModelAnatomy, blocks: BlockSets) -> Iterator[Member]:
     """Sixteen experts, and experts drawn at random while training."""
     for (size, size_weight), (non_linearity, is_gated, kind_weight), (layers, layer_weight) in product(
-        EXPERT_SIZES.items(), bottleneck_kinds(anatomy), layer_axis(anatomy)
+        EXPERT_SIZES.items(), bottleneck_kinds(anatomy), blocks
     ):
         shared = {
             "bottleneck_size": size,

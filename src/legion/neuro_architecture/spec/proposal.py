@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -11,9 +11,21 @@ from legion.neuro_architecture.spec._value import Value
 from legion.neuro_architecture.spec.architecture import Architecture, semantic_hash
 from legion.neuro_architecture.spec.task import TaskKind
 
-__all__ = ["ArchitectureProposal", "BaseReference", "CostEstimate", "RiskAssessment", "RiskFactor", "TrainingRecipe"]
+__all__ = [
+    "ArchitectureProposal",
+    "BaseReference",
+    "CostEstimate",
+    "RiskAssessment",
+    "RiskFactor",
+    "Schedule",
+    "TrainingRecipe",
+]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Schedule = Literal["linear", "cosine"]
+
+# Fields that came after the first release: at their defaults they are no part of a candidate's name.
+_LATER_FIELDS: Final = {"schedule": "linear"}
 
 
 class BaseReference(Value):
@@ -34,11 +46,12 @@ class TrainingRecipe(Value):
     """The hyperparameters a proposal is trained with.
 
     Attributes:
-        learning_rate: Peak of the schedule (linear warm-up, linear decay to zero).
+        learning_rate: Peak of the schedule (linear warm-up, then decay to zero).
         batch_size: Examples in a step.
         weight_decay: AdamW's decoupled decay.
         warmup_share: Share of the steps spent warming up.
         max_gradient_norm: Gradients are scaled down to this norm.
+        schedule: How the rate decays: `linear`, or `cosine`, which stays high for longer.
     """
 
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
@@ -46,6 +59,11 @@ class TrainingRecipe(Value):
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     warmup_share: Share = 0.06
     max_gradient_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    schedule: Schedule = "linear"
+
+    def to_identity(self) -> dict[str, Any]:
+        """The fields that name a candidate: what came later only where it is not at its default."""
+        return {key: value for key, value in self.to_dict().items() if _LATER_FIELDS.get(key) != value}
 
 
 class CostEstimate(Value):
@@ -149,6 +167,6 @@ class ArchitectureProposal(Value):
             "task": task,
             "base": base.digest,
             "architecture": semantic_hash(architecture),
-            "training": training.to_dict(),
+            "training": training.to_identity(),
         }
         return f"{architecture.strategy.lower()}-{digest_json(content).removeprefix('sha256:')[:12]}"

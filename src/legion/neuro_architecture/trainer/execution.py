@@ -126,7 +126,12 @@ class Execution:
         recipe = self.proposal.training
         begin = self._history.extended_from[-1] if self._history.extended_from else 0
         return learning_rate(
-            self.progress.step, self.steps, peak=recipe.learning_rate, warmup_share=recipe.warmup_share, begin=begin
+            self.progress.step,
+            self.steps,
+            peak=recipe.learning_rate,
+            warmup_share=recipe.warmup_share,
+            begin=begin,
+            schedule=recipe.schedule,
         )
 
     def note_step(self, outcome: StepOutcome) -> None:

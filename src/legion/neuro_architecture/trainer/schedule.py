@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
+from legion.neuro_architecture.spec.proposal import Schedule
 from legion.neuro_architecture.trainer.config import TrainerConfig
 
 __all__ = ["affordable_validations", "is_checkpoint_due", "learning_rate", "validation_points"]
 
 
-def learning_rate(step: int, steps: int, *, peak: float, warmup_share: float, begin: int = 0) -> float:
-    """The rate of update `step`, counted from 0: linear warm-up, then linear decay towards zero.
+def learning_rate(
+    step: int, steps: int, *, peak: float, warmup_share: float, begin: int = 0, schedule: Schedule = "linear"
+) -> float:
+    """The rate of update `step`, counted from 0: linear warm-up, then decay towards zero.
 
-    With w = round(warmup_share * steps), d(step) = peak while step < w, then peak (steps - step) / (steps - w). The
-    rate is d(step) min(1, (step - begin + 1) / (w + 1)), above zero for every update.
+    With w = round(warmup_share * steps) and s = (steps - step) / (steps - w), d(step) = peak while step < w, then
+    peak s (linear) or peak (1 - cos(pi s)) / 2 (cosine). The rate is d(step) min(1, (step - begin + 1) / (w + 1)),
+    above zero for every update.
 
     Args:
         step: Number of the update.
@@ -20,9 +26,15 @@ def learning_rate(step: int, steps: int, *, peak: float, warmup_share: float, be
         warmup_share: Share of the steps spent warming up.
         begin: Update at which an extension begins. It warms up anew: the shorter schedule had decayed to nearly zero,
             and AdamW's small second moments turn a sudden high rate into a collapse.
+        schedule: Form of the decay.
     """
     warmup = round(warmup_share * steps)
-    decayed = peak if step < warmup else peak * (steps - step) / (steps - warmup)
+    if step < warmup:
+        decayed = peak
+    elif schedule == "linear":
+        decayed = peak * (steps - step) / (steps - warmup)
+    else:
+        decayed = peak * (1.0 - math.cos(math.pi * (steps - step) / (steps - warmup))) / 2.0
     return decayed * min(1.0, (step - begin + 1) / (warmup + 1))
 
 
