@@ -10,6 +10,7 @@ from typing import Any, Final, final
 from legion.foundation.errors import UsageError
 from legion.foundation.files import confine, read_json, write_json
 from legion.foundation.settings import Settings
+from legion.neuro_architecture.spec.standing import Standing
 from legion.neuro_architecture.spec.training import TrainingMetrics
 
 __all__ = ["RunFolder", "find_metrics_files"]
@@ -22,7 +23,8 @@ class RunFolder:
     """The files of one trial.
 
     `metrics.json` is the trial's last word; `record` inside it says what was trained on what. `adapter/` holds the
-    best adapter, `checkpoint/` what a killed trial resumes from, `curve.jsonl` the learning curve.
+    best adapter, `checkpoint/` what a killed trial resumes from, `curve.jsonl` the learning curve, `rungs/` how the
+    trial stood where trials were compared.
 
     Args:
         path: The folder; it need not exist yet.
@@ -51,6 +53,18 @@ class RunFolder:
     @property
     def curve_path(self) -> Path:
         return self.path / "curve.jsonl"
+
+    def write_standing(self, standing: Standing) -> None:
+        """Writes how the trial stood at a rung."""
+        write_json(self._standing_path(standing.step), standing.to_dict())
+
+    def read_standing(self, step: int) -> Standing | None:
+        """How the trial stood at a rung; None where it did not look there."""
+        path = self._standing_path(step)
+        return Standing.parse(read_json(path), what=str(path)) if path.is_file() else None
+
+    def _standing_path(self, step: int) -> Path:
+        return self.path / "rungs" / f"{step}.json"
 
     def write_metrics(self, metrics: TrainingMetrics, record: dict[str, Any]) -> None:
         """Writes `metrics.json`: flat numbers, units, reasons, and the record of the run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -16,9 +17,11 @@ from legion.neuro_architecture.adapters import save_adapter
 from legion.neuro_architecture.data.base_models import BaseModel
 from legion.neuro_architecture.data.datasets import DataSet
 from legion.neuro_architecture.packed import Member, StepOutcome
+from legion.neuro_architecture.packed.group import Judged
 from legion.neuro_architecture.records import RunFolder
 from legion.neuro_architecture.spec.measurement import Measurement
 from legion.neuro_architecture.spec.proposal import ArchitectureProposal
+from legion.neuro_architecture.spec.standing import Standing
 from legion.neuro_architecture.spec.training import TrainingMetrics, TrialEvent, TrialState, transition
 from legion.neuro_architecture.trainer.checkpoint import Checkpoint, write_checkpoint
 from legion.neuro_architecture.trainer.config import TrainerConfig
@@ -178,6 +181,28 @@ class Execution:
             progress.best_weights = {}
         progress.validations.append(found)
         self._open_curve.append("validation", **found.to_dict())
+
+    def note_standing(self, found: Validation, judged: Sequence[Judged]) -> None:
+        """Writes down how the trial stands at a rung, prediction by prediction, before any checkpoint says that it was
+        there.
+        """
+        if not math.isfinite(found.loss):
+            return  # `note_validation` has the word
+        losses = [float(f"{loss:.7g}") for part in judged for loss in part.losses_N.tolist()]
+        hits = "".join("1" if hit else "0" for part in judged for hit in part.is_hit_N.tolist())
+        logits = [part.logits_NC for part in judged if part.logits_NC is not None]
+        sure = [each for part in logits for each in part.float().softmax(dim=-1).amax(dim=-1).tolist()]
+        self.run.write_standing(
+            Standing(
+                step=found.step,
+                loss=found.loss,
+                accuracy=found.accuracy,
+                losses=tuple(losses),
+                hits=hits,
+                confidences=tuple(round(each, 4) for each in sure),
+                seconds=self.progress.seconds,
+            )
+        )
 
     @property
     def is_saved(self) -> bool:

@@ -93,7 +93,7 @@ class Population:
         points = {id(trial): self._points(trial, until) for trial in trials}
         try:
             while True:
-                self._validate([trial for trial in trials if _is_validation_due(trial, points[id(trial)])])
+                self._validate([trial for trial in trials if _is_validation_due(trial, points[id(trial)])], until)
                 waiting = [
                     trial for trial in trials if trial.state is TrialState.RUNNING and trial.progress.step < until
                 ]
@@ -151,7 +151,7 @@ class Population:
         if is_read_again and self.pool.prefix is not None and not self.pool.prefix.keeps(split):
             self.pool.prefix.keep(split, self._feed.kept(split, self.pool.read))
 
-    def _validate(self, trials: Sequence[Execution]) -> None:
+    def _validate(self, trials: Sequence[Execution], rung: int) -> None:
         if not trials:
             return
         if self._watched is None:
@@ -167,6 +167,8 @@ class Population:
                 name = trial.run.path.name
                 found = validation_of(judged[name], trial.progress.step, self._feed.num_watched)
                 try:
+                    if found.step == rung:
+                        trial.note_standing(found, judged[name])
                     trial.note_validation(found)
                 except TrainingError as error:
                     self._fail(trial, error)

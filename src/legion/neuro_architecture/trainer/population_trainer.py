@@ -6,41 +6,26 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
-
-import torch
+from typing import Any, final
 
 from legion.foundation.clock import Clock, SystemClock
-from legion.foundation.errors import DataError, InvalidValueError, ModelError, WorldError
-from legion.foundation.files import exclusive_lock
+from legion.foundation.errors import InvalidValueError
 from legion.foundation.progress import Progress, SilentProgress
 from legion.foundation.settings import Settings
-from legion.neuro_architecture.anatomy import ModelAnatomy, inspect_model
-from legion.neuro_architecture.data.base_models import BaseModel, resolve_base
-from legion.neuro_architecture.data.datasets import DataSet, read_data
-from legion.neuro_architecture.packed import Dispatch, Pool
-from legion.neuro_architecture.packed.cut import expected_cut
-from legion.neuro_architecture.packed.dispatch import choose_dispatch
-from legion.neuro_architecture.packed.memory import MemberNeeds, MemoryPlan, plan_memory
-from legion.neuro_architecture.packed.prefix import CacheBudget
-from legion.neuro_architecture.records import ProposalStore, RunFolder
-from legion.neuro_architecture.spec.proposal import ArchitectureProposal
+from legion.neuro_architecture.data.datasets import read_data
+from legion.neuro_architecture.packed import Dispatch
+from legion.neuro_architecture.records import ProposalStore
+from legion.neuro_architecture.spec.task import TaskKind
 from legion.neuro_architecture.spec.training import TrainingMetrics
-from legion.neuro_architecture.trainer.checkpoint import Checkpoint
+from legion.neuro_architecture.trainer.admission import Admission, load_proposals
 from legion.neuro_architecture.trainer.config import TrainerConfig
 from legion.neuro_architecture.trainer.environment import torch_environment
-from legion.neuro_architecture.trainer.execution import Execution, identity_of
-from legion.neuro_architecture.trainer.feed import Feed
-from legion.neuro_architecture.trainer.halving import Halving
-from legion.neuro_architecture.trainer.measuring import free_memory, reset_peaks
-from legion.neuro_architecture.trainer.plan import Beginning, find_beginning, move_aside
-from legion.neuro_architecture.trainer.population import Population
+from legion.neuro_architecture.trainer.ground import Ground
+from legion.neuro_architecture.trainer.halving import halve
 from legion.neuro_architecture.trainer.rungs import Rungs
+from legion.neuro_architecture.trainer.session import PopulationSession
 
 __all__ = ["PopulationReport", "PopulationTrainer"]
-
-_MB: Final = 1_000_000
-_FLOAT_BYTES: Final = 4
 
 
 @final
@@ -121,186 +106,43 @@ class PopulationTrainer:
             WorldError: another process trains one of them, or there is too little memory.
             KeyboardInterrupt: Ctrl-C, after every trial's state was saved.
         """
-        if steps < 1:
-            raise InvalidValueError(f"steps must be at least 1, got {steps}", hint="for example: --steps 200")
-        proposals = self._load(proposal_ids)
-        config = self._config or TrainerConfig.for_task(proposals[0].task_kind)
-        data = self._read_data(Path(data_path), proposals[0])
-        with self._locked(proposals):
-            return self._train(proposals, data, steps, config, rungs)
-
-    def _load(self, proposal_ids: Sequence[str]) -> list[ArchitectureProposal]:
-        store = ProposalStore(self.settings)
-        proposals = [store.load(proposal_id) for proposal_id in proposal_ids]
-        names = [proposal.id for proposal in proposals]
-        if not proposals:
-            raise InvalidValueError("no proposal to train", hint="legion proposals ls")
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise InvalidValueError(f"proposal {twice[0]} is named twice", cause="a population trains each once")
-        for what, found in (
-            ("base model", {proposal.base.digest: proposal.base.name for proposal in proposals}),
-            ("kind of task", {proposal.task_kind: proposal.task_kind for proposal in proposals}),
-        ):
-            if len(found) > 1:
-                raise InvalidValueError(
-                    f"the proposals are for more than one {what}",
-                    cause=", ".join(found.values()),
-                    hint="train those of one base and task together",
-                )
-        return proposals
+        proposals = load_proposals(ProposalStore(self.settings), proposal_ids)
+        with self.open(data_path, steps, kind=proposals[0].task_kind) as session:
+            session.add([proposal.id for proposal in proposals])
+            passed = halve(session, rungs) if session.names else []
+            found = session.metrics()
+            record = session.record() | {"rungs": passed} if session.names else {"trained": 0}
+        return PopulationReport(metrics={each.id: found[each.id] for each in proposals}, record=record)
 
     @contextlib.contextmanager
-    def _locked(self, proposals: Sequence[ArchitectureProposal]) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            for proposal in sorted(proposals, key=lambda each: each.id):
-                run = RunFolder.of(self.settings, proposal.id)
-                lock = run.path.with_name(f".{run.path.name}.lock")
-                refusal = f"proposal {proposal.id} is being trained by another process"
-                stack.enter_context(exclusive_lock(lock, refusal=refusal))
-            yield
+    def open(self, data_path: Path | str, steps: int, *, kind: TaskKind) -> Iterator[PopulationSession]:
+        """A session whose trials somebody else leads: they are let in by and by, and the base is loaded once for all.
 
-    def _train(
-        self,
-        proposals: Sequence[ArchitectureProposal],
-        data: DataSet,
-        steps: int,
-        config: TrainerConfig,
-        rungs: Rungs | None,
-    ) -> PopulationReport:
-        stored: dict[str, TrainingMetrics] = {}
-        passed: dict[str, dict[int, float]] = {}
-        waiting: list[tuple[ArchitectureProposal, RunFolder, Beginning]] = []
-        for proposal in proposals:
-            run = RunFolder.of(self.settings, proposal.id)
-            beginning = find_beginning(run, identity_of(proposal, data, self.seed, config), steps)
-            if beginning.stored is not None:
-                stored[proposal.id] = beginning.stored
-                passed[proposal.id] = beginning.losses
-                continue
-            if beginning.is_replacing:
-                move_aside(self.settings, run)
-            waiting.append((proposal, run, beginning))
-        if not waiting:
-            return PopulationReport(metrics={name: stored[name] for name in stored}, record={"trained": 0})
-        base = self._resolve_base(proposals[0])
-        with torch_environment(self.settings) as device:
-            trials = [
-                (
-                    Execution(
-                        proposal,
-                        base,
-                        data,
-                        run=run,
-                        settings=self.settings,
-                        seed=self.seed,
-                        steps=steps,
-                        config=config,
-                        device=device,
-                        clock=self._clock,
-                        checkpoint=beginning.checkpoint,
-                        found=beginning.found,
-                    ),
-                    beginning.checkpoint,
-                )
-                for proposal, run, beginning in waiting
-            ]
-            found, record = self._run(trials, base, data, config, device, rungs, passed)
-        metrics = stored | found
-        return PopulationReport(metrics={each.id: metrics[each.id] for each in proposals}, record=record)
-
-    def _run(
-        self,
-        trials: list[tuple[Execution, Checkpoint | None]],
-        base: BaseModel,
-        data: DataSet,
-        config: TrainerConfig,
-        device: torch.device,
-        rungs: Rungs | None,
-        passed: dict[str, dict[int, float]],
-    ) -> tuple[dict[str, TrainingMetrics], dict[str, Any]]:
-        is_peak_known = reset_peaks(device)
-        feed = Feed(base, data, config)
-        model = base.load(data.spec)
-        plan = self._plan([trial for trial, _ in trials], feed, inspect_model(model), device)
-        pool = Pool(
-            model,
-            key={"base": base.reference.digest},
-            dispatch=plan.dispatch,
-            device=device,
-            budget=CacheBudget(
-                memory_bytes=self.settings.prefix_memory_mb * _MB,
-                disk_bytes=self.settings.prefix_disk_mb * _MB,
-                folder=self.settings.home / "frozen_states",
-            ),
-        )
-        population = Population(pool, feed, config, self._progress)
-        halving = Halving(
-            population, feed, config, clock=self._clock, device=device, places=self._places, listener=self._progress
-        )
-        halving.facts |= {
-            "memory": plan.to_dict(),
-            "peak_memory_scope": ("trial" if len(trials) == 1 else "population") if is_peak_known else "process",
-        }
-        try:
-            found = halving.run(trials, rungs, passed)
-        except torch.OutOfMemoryError as error:
-            raise WorldError(
-                f"the accelerator has too little memory for {len(trials)} trials at once",
-                cause=str(error),
-                hint="hold fewer at once (places), or train on the processor: LEGION_DEVICE=cpu",
-            ) from error
-        finally:
-            pool.close()
-        return found, halving.record()
-
-    def _plan(self, trials: Sequence[Execution], feed: Feed, anatomy: ModelAnatomy, device: torch.device) -> MemoryPlan:
-        """What the trials will need, largest first where not all are held at once.
+        Args:
+            data_path: Data folder, relative to the workspace or absolute.
+            steps: Optimiser steps of the whole schedule, at least 1.
+            kind: Kind of the task; decides the sizes where no config was given.
 
         Raises:
-            WorldError: they do not fit; says how many would.
+            InvalidValueError: steps below 1.
+            DataError: the data set is broken.
         """
-        needs = sorted(
-            (
-                MemberNeeds(
-                    num_parameters=trial.proposal.trainable_parameters,
-                    cut=expected_cut(trial.proposal.architecture, anatomy),
-                )
-                for trial in trials
-            ),
-            key=lambda item: -item.num_parameters,
-        )
-        kept = sum(
-            (feed.num_train if cut.is_read_only else feed.num_train_tokens) * cut.width(anatomy.hidden_size)
-            for cut in {item.cut for item in needs}
-            if cut.passes
-        )
-        return plan_memory(
-            needs[: self._places or len(needs)],
-            anatomy,
-            self._dispatch or choose_dispatch(self.settings, device),
-            batch=max(trial.proposal.training.batch_size for trial in trials),
-            length=feed.longest,
-            cache_bytes=min(_FLOAT_BYTES * kept, self.settings.prefix_memory_mb * _MB),
-            limit_bytes=self._memory_limit or free_memory(device),
-        )
-
-    def _read_data(self, folder: Path, proposal: ArchitectureProposal) -> DataSet:
-        data = read_data(self.settings.workspace / folder, kind=None)
-        if data.spec.kind != proposal.task_kind:
-            raise DataError(
-                f"{data.folder} is a {data.spec.kind} data set, proposal {proposal.id} is for {proposal.task_kind}",
-                hint=f"legion generate --task {data.spec.name} --data {folder} proposes for this data",
+        if steps < 1:
+            raise InvalidValueError(f"steps must be at least 1, got {steps}", hint="for example: --steps 200")
+        config = self._config or TrainerConfig.for_task(kind)
+        data = read_data(self.settings.workspace / Path(data_path), kind=None)
+        with torch_environment(self.settings) as device:
+            ground = Ground(
+                self.settings,
+                data,
+                config,
+                device,
+                self._progress,
+                dispatch=self._dispatch,
+                memory_limit=self._memory_limit,
             )
-        return data
-
-    def _resolve_base(self, proposal: ArchitectureProposal) -> BaseModel:
-        wanted = proposal.base
-        base = resolve_base(wanted.name, self.settings)
-        if base.reference.digest != wanted.digest:
-            raise ModelError(
-                f"base model {wanted.name!r} is not the one proposal {proposal.id} was made for",
-                cause=f"weights are {base.reference.digest}, the proposal says {wanted.digest}",
-                hint="generate proposals for the base as it is now: legion generate",
-            )
-        return base
+            admission = Admission(ground, seed=self.seed, steps=steps, places=self._places, clock=self._clock)
+            with PopulationSession(
+                admission, clock=self._clock, places=self._places, listener=self._progress
+            ) as session:
+                yield session
