@@ -22,6 +22,8 @@ _COMMANDS: Final = {
     "quickstart": "the whole loop on the embedded task: propose, train, measure, register, integrate, answer, undo",
     "generate": "propose adapter architectures for a task",
     "train": "train one proposal as a proxy",
+    "space": "print what a study may propose, and how much of it there is",
+    "search": "run, watch, resume, stop, show and compare studies",
     "evaluate": "measure trained proposals on every objective and rank them",
     "integrate": "register the winners and put the best one into its slot, behind the risk gate",
     "ask": "answer a text through a slot",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -23,7 +23,8 @@ class EvaluatorConfig(Value):
     samples for summarization; the number really measured is the `n` of each measurement.
 
     Attributes:
-        test_examples: Most test examples the task's metric is measured on; None means all.
+        split: Where the examples come from; a search measures on `validation`, so that `test` stays unseen.
+        test_examples: Most examples of the split that the task's metric is measured on; None means all.
         batch_size: Texts in one forward pass where time is not measured.
         latency_examples: Test examples timed; each is timed twice with the adapter and twice without.
         latency_warmup: Examples run before timing starts.
@@ -35,6 +36,7 @@ class EvaluatorConfig(Value):
         max_tokens: Most tokens read of one text, where the base reads as many.
     """
 
+    split: Literal["test", "validation"] = "test"
     test_examples: Count | None = None
     batch_size: Count = 32
     latency_examples: Count = 32

@@ -52,11 +52,12 @@ class Sample:
 
 def draw_sample(data: DataSet, config: EvaluatorConfig, stream: RandomStream) -> Sample:
     """The sample of `data` that `stream` draws."""
-    test = _choose(data.test, config.test_examples, stream.child("test"))
+    examples = data.validation if config.split == "validation" else data.test
+    test = _choose(examples, config.test_examples, stream.child("test"))
     return Sample(
         test=tuple(test),
         noisy=tuple(_noisy(test, config.robustness_examples, stream.child("robustness"))),
-        pairs=tuple(_pairs(data, config, stream.child("identity"))) if data.spec.kind == "classification" else (),
+        pairs=tuple(_pairs(examples, config, stream.child("identity"))) if data.spec.kind == "classification" else (),
         timed=tuple(example.text for example in _choose(test, config.latency_examples, stream.child("latency"))),
         counted=tuple(example.text for example in _choose(test, config.cost_examples, stream.child("cost"))),
     )
@@ -79,6 +80,6 @@ def _noisy(test: Sequence[Example], limit: int, stream: RandomStream) -> list[No
     ]
 
 
-def _pairs(data: DataSet, config: EvaluatorConfig, stream: RandomStream) -> list[IdentityPair]:
-    found = [pair for example in data.test if (pair := swap_identity(example.text)) is not None]
+def _pairs(examples: Sequence[Example], config: EvaluatorConfig, stream: RandomStream) -> list[IdentityPair]:
+    found = [pair for example in examples if (pair := swap_identity(example.text)) is not None]
     return template_pairs() + _choose(found, config.identity_examples, stream)

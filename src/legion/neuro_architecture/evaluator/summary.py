@@ -151,7 +151,8 @@ def _notes(workbench: Workbench, stopped: Sequence[str], reused: int) -> list[st
         f"Baseline: {workbench.bare_base.name}, on the same texts as every candidate.",
         "Weights are used as given, so the baseline scores their signed sum.",
         _sentence(
-            f"Metric ({task.metric}) on {len(sample.test)} of {len(workbench.data.test)} test examples; robustness on",
+            f"Metric ({task.metric}) on {len(sample.test)} of {workbench.num_examples} {workbench.config.split}",
+            "examples; robustness on",
             f"{len(sample.noisy)} of them, each under one perturbation.",
         ),
         _sentence(

@@ -130,6 +130,11 @@ class Workbench:
         encoded = [self._encoder.encode_text(text) for text in texts]
         return [on_device(self._encoder.collate_prompts([tokens]), self.device) for tokens in encoded]
 
+    @property
+    def num_examples(self) -> int:
+        """Of the split that is measured on."""
+        return len(self.data.validation if self.config.split == "validation" else self.data.test)
+
     def measure_base(self) -> tuple[Measured, int]:
         """The bare base but for its latency, which is timed beside each candidate; and how many answers were reused."""
         answers, reused = self.bare_base.answer(self.sample.texts())

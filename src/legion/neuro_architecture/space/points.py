@@ -93,6 +93,11 @@ class Branch:
     def num_architectures(self) -> int:
         return len(self._members)
 
+    @property
+    def architectures(self) -> tuple[AnyArchitecture, ...]:
+        """All of them, in a fixed order."""
+        return tuple(self._members.values())
+
     def holds(self, codes: tuple[int, ...]) -> bool:
         """Whether the choices go together; the training's go with everything."""
         return codes[: self.num_architecture_axes] in self._members

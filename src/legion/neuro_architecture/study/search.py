@@ -1,0 +1,281 @@
+"""The search: generations of proposals through the rungs until the budget is spent, then the front anew."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, final
+
+from legion.foundation.clock import Clock, SystemClock
+from legion.foundation.errors import InvalidValueError, TrainingError
+from legion.foundation.files import exclusive_lock
+from legion.foundation.progress import Progress, SilentProgress
+from legion.foundation.settings import Settings
+from legion.neuro_architecture.data.datasets import read_data
+from legion.neuro_architecture.records import ProposalStore
+from legion.neuro_architecture.study.budget import Budget
+from legion.neuro_architecture.study.climb import Climb
+from legion.neuro_architecture.study.criteria import EVALUATED, Criteria
+from legion.neuro_architecture.study.finals import Finals, Role
+from legion.neuro_architecture.study.front import completed, end_values, front_of, moment_of, reference_of
+from legion.neuro_architecture.study.ladder import measure_ladder, next_factor
+from legion.neuro_architecture.study.measuring import measure, measured_values
+from legion.neuro_architecture.study.ports import TrialRunner
+from legion.neuro_architecture.study.proposer import Proposer
+from legion.neuro_architecture.study.recipe import StudyRecipe
+from legion.neuro_architecture.study.space import StudySpace
+from legion.neuro_architecture.study.state import StudyState, StudyStore
+from legion.neuro_architecture.trainer import PopulationTrainer, TrainerConfig
+
+__all__ = ["Search"]
+
+_LEAST_DIFFERENCE: Final = 1e-9
+
+
+@final
+class Search:
+    """Runs one study, or goes on with it: whatever was decided before a kill is read, not decided again.
+
+    Args:
+        settings: The workspace that the study's folder is in.
+        recipe: What is searched, where, for what.
+        progress: Is told of every step.
+        say: Called with a line when a part begins or has a result.
+        clock: Source of durations.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        recipe: StudyRecipe,
+        *,
+        progress: Progress | None = None,
+        say: Callable[[str], None] = lambda _line: None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.store = StudyStore(settings, recipe.name)
+        self.criteria = Criteria.of(recipe.objectives, recipe.constraints, recipe.weights)
+        self.space = StudySpace(recipe, self.criteria, settings)
+        self._outer = settings
+        self._settings = replace(settings, workspace=self.store.folder)
+        self._progress = progress or SilentProgress()
+        self._say = say
+        self._clock = clock or SystemClock()
+        self._seen_s = self._clock.monotonic_s()
+
+    @property
+    def data(self) -> Path:
+        """Data folder, absolute."""
+        return (self._outer.workspace / self.space.data).resolve()
+
+    def run(self, budget: Budget) -> StudyState:
+        """Searches until the budget is spent, trains the front anew and measures it; the state at the end.
+
+        Raises:
+            InvalidValueError: nothing can satisfy the constraints, or the study was begun with another recipe.
+            TrainingError: no trial of a generation could be trained.
+            WorldError: another process runs this study.
+            KeyboardInterrupt: Ctrl-C, after everything was written down.
+        """
+        self.store.folder.mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(self.store.lock, refusal=f"study {self.recipe.name} is being run by another process"):
+            self.store.stop_file.unlink(missing_ok=True)
+            self._seen_s = self._clock.monotonic_s()
+            state = self._begin()
+            state = self._search(state, budget)
+            if self.store.stop_file.exists():
+                return self._save(state.model_copy(update={"phase": "stopped"}))
+            return self._finish(state)
+
+    def _begin(self) -> StudyState:
+        stored = self.store.read()
+        problem = self._problem()
+        if stored is None:
+            reference = reference_of(self.criteria, self._worst_predicted(), self._num_labels)
+            state = StudyState(recipe=self.recipe, problem=problem, reference_point=reference)
+            return self._save(state)
+        _refuse_change("recipe", stored.recipe.to_dict(), self.recipe.to_dict(), self.recipe.name)
+        _refuse_change("problem", stored.problem, problem, self.recipe.name)
+        self._say(f"study {self.recipe.name} goes on: {len(stored.trials)} trials, {stored.spent_s:.0f} s spent")
+        return stored.model_copy(update={"phase": "searching"})
+
+    def _problem(self) -> dict[str, Any]:
+        problem = self.space.problem
+        return {
+            "task": problem.task,
+            "kind": problem.kind,
+            "base": problem.base.to_dict(),
+            "data_digest": read_data(self.data).digest,
+            "sequence_length": problem.sequence_length,
+            "space_size": self.space.points.size,
+        }
+
+    def _search(self, state: StudyState, budget: Budget) -> StudyState:
+        proposer = Proposer(self.space, ProposalStore(self._settings))
+        proposer.replay(state)
+        with self._runner() as runner:
+
+            def must_stop(now: StudyState) -> bool:
+                return self.store.stop_file.exists() or self._left(self._timed(now), budget, at_rung=True) <= 0.0
+
+            climb = Climb(self.space, runner, save=self._save, evaluate=self._evaluate, must_stop=must_stop)
+            while not self.store.stop_file.exists():
+                number = len(state.generations) - 1
+                if number < 0 or state.generations[number].told is not None:
+                    begun = self._propose(state, budget, proposer)
+                    if begun is None:
+                        break
+                    state, number = begun, number + 1
+                state, is_done = climb.climb(state, number)
+                if not is_done:
+                    break
+                _refuse_all_failed(state, number)
+                state = self._close_generation(proposer.tell(state, number), number)
+        return state
+
+    def _propose(self, state: StudyState, budget: Budget, proposer: Proposer) -> StudyState | None:
+        """The state with one more generation, written down; None where budget or space have run out."""
+        left = self._left(state, budget)
+        if left <= 0.0:
+            return None
+        count = self.recipe.generator.batch
+        if budget.unit == "trials":
+            count = min(count, math.floor(left))
+        state = proposer.propose(state, count, next_factor(state))
+        if not state.generations[-1].trials:
+            self._say("the space has run out: every candidate was proposed")
+            return None
+        return self._save(state)
+
+    def _close_generation(self, state: StudyState, number: int) -> StudyState:
+        state = state.model_copy(update={"fidelity": measure_ladder(state, self._settings)})
+        state = self._timed(state)
+        moment = moment_of(state, self.criteria)
+        state = self._save(state.model_copy(update={"history": (*state.history, moment)}))
+        volume = "–" if moment.hypervolume is None else f"{moment.hypervolume:.4f}"
+        self._say(
+            f"generation {number}: {len(state.trials)} trials, {len(completed(state, self.criteria))} to the end, "
+            f"{len(moment.front)} on the front, hypervolume {volume}"
+        )
+        return state
+
+    def _finish(self, state: StudyState) -> StudyState:
+        front = front_of(state, self.criteria)
+        notes = _notes(state, self.criteria)
+        for line in notes:
+            self._say(line)
+        state = self._save(state.model_copy(update={"phase": "final", "notes": notes}))
+        chosen: list[tuple[Any, Role]] = [
+            (self.space.proposal(*self.space.points.candidate(trial.point)), "front")
+            for trial in front[: self.recipe.final.top]
+        ]
+        if chosen:
+            finals = Finals(self._settings, self.recipe, self.data, progress=self._progress, say=self._say)
+            state = finals.run(state, chosen)
+        return self._save(state.model_copy(update={"phase": "finished"}))
+
+    @contextlib.contextmanager
+    def _runner(self) -> Iterator[TrialRunner]:
+        kind = self.space.problem.kind
+        watched = {"validation_examples": self.recipe.training.validation_examples}
+        config = TrainerConfig.for_task(kind).model_copy(update={"num_validations": 1, "latency_examples": 0} | watched)
+        trainer = PopulationTrainer(
+            settings=self._settings,
+            seed=self.recipe.seed,
+            progress=self._progress,
+            config=config,
+            clock=self._clock,
+            places=self.recipe.training.places,
+        )
+        with trainer.open(self.data, self.recipe.scheduler.steps, kind=kind) as session:
+            yield session
+
+    def _evaluate(self, names: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
+        if not names:
+            return {}
+        summary = measure(
+            names, self._settings, kind=self.space.problem.kind, seed=self.recipe.seed, progress=self._progress
+        )
+        found = {row.proposal_id: measured_values(row.measurements)[0] for row in summary.results}
+        return {
+            name: {key: value for key, value in values.items() if key in EVALUATED} for name, values in found.items()
+        }
+
+    def _left(self, state: StudyState, budget: Budget, *, at_rung: bool = False) -> float:
+        if budget.unit == "trials" and at_rung:
+            return 1.0  # what was proposed is trained
+        reserve = self.recipe.final.share if self.recipe.final.top else 0.0
+        return budget.left(seconds=state.spent_s, trials=len(state.trials), flops=state.spent_flops, reserve=reserve)
+
+    def _save(self, state: StudyState) -> StudyState:
+        timed = self._timed(state)
+        self.store.write(timed)
+        return timed
+
+    def _timed(self, state: StudyState) -> StudyState:
+        """The state with the seconds since it was last timed."""
+        now_s = self._clock.monotonic_s()
+        spent_s = state.spent_s + now_s - self._seen_s
+        self._seen_s = now_s
+        return state.model_copy(update={"spent_s": spent_s})
+
+    def _worst_predicted(self) -> dict[str, float]:
+        rows = [self.space.predicted(each) for branch in self.space.points.branches for each in branch.architectures]
+        return {name: max(row[name] for row in rows) for name in rows[0]}
+
+    @property
+    def _num_labels(self) -> int:
+        return len(read_data(self.data).spec.labels)
+
+
+def _refuse_change(what: str, stored: Mapping[str, Any], asked: Mapping[str, Any], name: str) -> None:
+    changed = [key for key in {**stored, **asked} if stored.get(key) != asked.get(key)]
+    if changed:
+        lines = [f"{key}: was {stored.get(key)!r}, is {asked.get(key)!r}" for key in changed]
+        raise InvalidValueError(
+            f"study {name} was begun with another {what}",
+            cause="\n".join(lines),
+            hint="give the changed recipe another name; a study keeps the one it was begun with",
+        )
+
+
+def _refuse_all_failed(state: StudyState, number: int) -> None:
+    trials = [state.trials[name] for name in state.generations[number].trials]
+    if trials and all(trial.phase == "failed" for trial in trials):
+        raise TrainingError(
+            f"all {len(trials)} trials of generation {number} failed",
+            cause="\n".join(f"{trial.id}: {trial.reason}" for trial in trials[:5]),
+            hint="narrow learning_rate in the recipe's [space]",
+        )
+
+
+def _notes(state: StudyState, criteria: Criteria) -> tuple[str, ...]:
+    """What a reader of the front has to know: why it is empty, that a metric tells nothing apart."""
+    done = completed(state, criteria)
+    found: list[str] = []
+    if not done:
+        phases = [trial.phase for trial in state.trials.values()]
+        counted = ", ".join(f"{phases.count(phase)} {phase}" for phase in dict.fromkeys(phases)) or "no trial"
+        found.append(
+            f"the front is empty: no trial went to the end of its schedule ({counted}); give it a larger budget"
+        )
+        return tuple(found)
+    if not front_of(state, criteria):
+        nearest = min(done, key=lambda trial: criteria.violation(end_values(trial), is_final=True))
+        bounds = ", ".join(map(str, criteria.constraints))
+        found.append(
+            f"the front is empty: none of {len(done)} trials satisfies {bounds}; the nearest is {nearest.id}, "
+            + ", ".join(f"{name} {value:.4g}" for name, value in end_values(nearest).items())
+        )
+    for objective in criteria.objectives:
+        column = [end_values(trial)[objective.name] for trial in done]
+        if len(column) > 1 and max(column) - min(column) < _LEAST_DIFFERENCE:
+            found.append(
+                f"{objective.name} is {column[0]:.4g} for all {len(column)} trials that went to the end: it tells none "
+                "apart, and the front is that of the other objectives"
+            )
+    return tuple(found)
