@@ -226,3 +226,12 @@ def test_halving_compares_within_a_generation(ground):
 
 def test_settings_are_loaded_where_none_are_given(ground):
     assert Search(Settings.load(), recipe()).store.folder == ground.workspace / "studies" / "small"
+
+
+def test_two_workers_train_the_same_proposals_to_the_same_decisions(ground, finished):
+    search = Search(ground, recipe(name="shared"), workers=2)
+    found = search.run(parse_budget("8trials"))
+    assert [trial.point for trial in found.trials.values()] == [trial.point for trial in finished.trials.values()]
+    assert told(found)["front"] == told(finished)["front"]
+    with pytest.raises(InvalidValueError):
+        Search(ground, recipe(), workers=0)

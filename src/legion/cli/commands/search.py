@@ -83,8 +83,9 @@ def generators(output_format: str) -> None:
 @command.command("run")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--budget", required=True, help="20m, 1.5h, 40trials or 2e15flops.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that train.")
 @format_option
-def run(recipe: Path, budget: str, output_format: str) -> None:
+def run(recipe: Path, budget: str, workers: int, output_format: str) -> None:
     """Search until the budget is spent, then train the front anew and measure it on the test split.
 
     The same line goes on with a study that was killed, interrupted or stopped.
@@ -93,22 +94,23 @@ def run(recipe: Path, budget: str, output_format: str) -> None:
 
     settings = Settings.load()
     asked = parse_budget(budget)
-    search = Search(settings, read_recipe(recipe), progress=TerminalProgress(), say=note)
+    search = Search(settings, read_recipe(recipe), progress=TerminalProgress(), say=note, workers=workers)
     _finish(search.run(asked), settings, output_format)
 
 
 @command.command("resume")
 @click.argument("name")
 @click.option("--budget", required=True, help="Of the whole study, what was spent before included.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that train.")
 @format_option
-def resume(name: str, budget: str, output_format: str) -> None:
+def resume(name: str, budget: str, workers: int, output_format: str) -> None:
     """Go on with a study by its name, with a larger budget if you like."""
     from legion.neuro_architecture.study import Search, StudyStore, parse_budget
 
     settings = Settings.load()
     asked = parse_budget(budget)
     state = _read(StudyStore.of(settings, name))
-    search = Search(settings, state.recipe, progress=TerminalProgress(), say=note)
+    search = Search(settings, state.recipe, progress=TerminalProgress(), say=note, workers=workers)
     _finish(search.run(asked), settings, output_format)
 
 

@@ -41,7 +41,7 @@ class PointTable:
         self._rows_ba = np.zeros((num_branches, self._num_axes), dtype=np.int64)
         self.prior_rv = np.zeros((self.num_rows, self.num_values))
         self._pairs_rv = np.zeros((self.num_rows, self.num_values - 1))
-        self.prior_rv[0, :num_branches] = 1.0 / num_branches
+        self.prior_rv[0, :num_branches] = space.shares
         row = 1
         for number, each in enumerate(axes):
             for place, axis in enumerate(each):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Final, final
@@ -65,7 +64,7 @@ class UnseenPoints:
                 point = self._space.draw(self._draw)
                 if point not in self._seen:
                     return point
-            self._rest = self._shuffled(point for point in _all_points(self._space) if point not in self._seen)
+            self._rest = self._shuffled(point for point in self._space.points() if point not in self._seen)
         while self._rest and self._rest[-1] in self._seen:
             self._rest.pop()
         return self._rest[-1] if self._rest else None
@@ -77,16 +76,6 @@ class UnseenPoints:
         """
         keyed = [(math.log(1.0 - self._draw.random()) / _weight(self._space, point), point) for point in points]
         return [point for _, point in sorted(keyed)]
-
-
-def _all_points(space: PointSpace) -> Iterator[Point]:
-    for number, branch in enumerate(space.branches):
-        ranges = [range(len(axis.values)) for axis in branch.axes]
-        cut = branch.num_architecture_axes
-        for architecture in itertools.product(*ranges[:cut]):
-            if branch.holds(architecture):
-                for recipe in itertools.product(*ranges[cut:]):
-                    yield (number, *architecture, *recipe)
 
 
 def _weight(space: PointSpace, point: Point) -> float:

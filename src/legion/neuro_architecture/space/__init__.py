@@ -3,6 +3,7 @@
 from legion.neuro_architecture.space.calibration import Calibration, calibrate
 from legion.neuro_architecture.space.cost import estimate_cost
 from legion.neuro_architecture.space.points import Axis, Branch, Candidate, Point, PointSpace
+from legion.neuro_architecture.space.prior import learnt_prior, prior_gain
 from legion.neuro_architecture.space.risk import assess_risk
 from legion.neuro_architecture.space.search_space import SearchSpace, check_strategies
 from legion.neuro_architecture.space.sites import canonical
@@ -22,4 +23,6 @@ __all__ = [
     "check_strategies",
     "estimate_cost",
     "find_mistakes",
+    "learnt_prior",
+    "prior_gain",
 ]

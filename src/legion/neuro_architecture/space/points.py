@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import bisect
+import copy
 import itertools
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, final
@@ -75,6 +76,7 @@ class Branch:
                 self._members[key] = architecture
                 weights.append(weight)
         self._keys = list(self._members)
+        self._weights = weights
         self._cumulative = list(itertools.accumulate(weights))
         self._by_hash = {semantic_hash(found): key for key, found in self._members.items()}
         self.recipe_axes = tuple(
@@ -102,6 +104,11 @@ class Branch:
         """Whether the choices go together; the training's go with everything."""
         return codes[: self.num_architecture_axes] in self._members
 
+    def all_codes(self) -> Iterator[tuple[int, ...]]:
+        """Every candidate's choices, in a fixed order."""
+        recipes = list(itertools.product(*(range(len(axis.values)) for axis in self.recipe_axes)))
+        return (key + recipe for key in self._keys for recipe in recipes)
+
     def candidate(self, codes: tuple[int, ...]) -> Candidate:
         """The architecture and recipe of valid choices."""
         cut = self.num_architecture_axes
@@ -113,6 +120,40 @@ class Branch:
         place = bisect.bisect_right(self._cumulative, draw.random() * self._cumulative[-1])
         key = self._keys[min(place, len(self._keys) - 1)]
         return key + tuple(_draw(axis, draw) for axis in self.recipe_axes)
+
+    def codes_with(self, traits: Mapping[str, Trait]) -> tuple[int, ...] | None:
+        """The choices in words; None where an axis lacks one, or they do not go together."""
+        cut = self.num_architecture_axes
+        try:
+            key = tuple(axis.values.index(traits[axis.name]) for axis in self.axes[:cut])
+        except (KeyError, ValueError):
+            return None
+        if key not in self._members:
+            return None
+        return key + tuple(_nearest(axis, traits.get(axis.name, axis.values[0])) for axis in self.recipe_axes)
+
+    def reweighted(self, weights: Sequence[Sequence[float]]) -> Branch:
+        """The same candidates under another prior.
+
+        Args:
+            weights: Probability of each value, axis by axis.
+        """
+        other = copy.copy(self)
+        other.axes = tuple(
+            Axis(axis.name, axis.values, tuple(row), axis.is_ordered)
+            for axis, row in zip(self.axes, weights, strict=True)
+        )
+        other.recipe_axes = other.axes[self.num_architecture_axes :]
+        gains = [
+            [after / before for after, before in zip(row, axis.weights, strict=True)]
+            for axis, row in zip(self.axes[: self.num_architecture_axes], weights, strict=False)
+        ]
+        other._weights = [
+            weight * math.prod(gain[code] for gain, code in zip(gains, key, strict=True))
+            for key, weight in zip(self._keys, self._weights, strict=True)
+        ]
+        other._cumulative = list(itertools.accumulate(other._weights))
+        return other
 
     def codes_of(self, architecture: AnyArchitecture, recipe: TrainingRecipe) -> tuple[int, ...] | None:
         """Where a candidate lies; None where it is not of this branch. A recipe's value goes to the nearest one."""
@@ -174,6 +215,7 @@ class PointSpace:
                 hint="widen [space] in the recipe, or name more strategies",
             )
         self.branches = tuple(branches)
+        self.shares = (1.0 / len(branches),) * len(branches)
 
     @property
     def size(self) -> int:
@@ -183,6 +225,10 @@ class PointSpace:
     def holds(self, point: Point) -> bool:
         """Whether the point is a candidate."""
         return self.branches[point[0]].holds(point[1:])
+
+    def points(self) -> Iterator[Point]:
+        """Every point, in a fixed order."""
+        return ((number, *codes) for number, branch in enumerate(self.branches) for codes in branch.all_codes())
 
     def candidate(self, point: Point) -> Candidate:
         """The candidate at a point.
@@ -201,9 +247,19 @@ class PointSpace:
         return None
 
     def draw(self, draw: random.Random) -> Point:
-        """A point by prior weight: strategies alike, then by weight within."""
-        number = draw.randrange(len(self.branches))
+        """A point by prior weight: a strategy by its share, then by weight within."""
+        number = draw.choices(range(len(self.branches)), weights=self.shares)[0]
         return (number, *self.branches[number].draw(draw))
+
+    def point_with(self, traits: Mapping[str, Trait]) -> Point | None:
+        """Where a candidate described in words lies; the training's values go to the nearest there are. None where its
+        strategy or architecture is not here.
+        """
+        for number, branch in enumerate(self.branches):
+            if branch.strategy == traits.get("strategy"):
+                codes = branch.codes_with(traits)
+                return None if codes is None else (number, *codes)
+        return None
 
     def axes(self, point: Point) -> tuple[Axis, ...]:
         """The axes on which the point lies."""
@@ -214,6 +270,22 @@ class PointSpace:
         branch = self.branches[point[0]]
         found: dict[str, Trait] = {"strategy": branch.strategy}
         return found | {axis.name: axis.values[code] for axis, code in zip(branch.axes, point[1:], strict=True)}
+
+    def biased(
+        self, shares: Sequence[float], weights: Sequence[Sequence[Sequence[float]]], starts: Sequence[Point]
+    ) -> PointSpace:
+        """The same candidates under another prior.
+
+        Args:
+            shares: Of the strategies.
+            weights: Probability of each value, axis by axis, strategy by strategy.
+            starts: What is looked at first, before the well-known good starts.
+        """
+        other = copy.copy(self)
+        other.branches = tuple(branch.reweighted(rows) for branch, rows in zip(self.branches, weights, strict=True))
+        other.shares = tuple(shares)
+        other.__dict__["starts"] = tuple(dict.fromkeys((*starts, *self.starts)))
+        return other
 
     @cached_property
     def starts(self) -> tuple[Point, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 from legion.neuro_architecture.scheduler import Contender, Decision, RungRule, Verdict
+from legion.neuro_architecture.spec.ports import TrialRunner
 from legion.neuro_architecture.spec.training import TrainingMetrics, TrialState
-from legion.neuro_architecture.study.ports import TrialRunner
 from legion.neuro_architecture.study.space import StudySpace
 from legion.neuro_architecture.study.state import Look, StudyState, TrialRecord
 

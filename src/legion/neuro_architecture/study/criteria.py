@@ -14,10 +14,12 @@ from legion.neuro_architecture.portability.values import Target
 from legion.neuro_architecture.spec.proposal import CostEstimate
 from legion.neuro_architecture.spec.standing import Standing
 
-__all__ = ["EVALUATED", "Criteria", "predicted_values"]
+__all__ = ["EVALUATED", "PREDICTED", "Criteria", "predicted_values"]
 
 # Measured by the evaluator on trials that went to the end; the others come with the trial.
 EVALUATED: Final = frozenset({"safety_violations", "robustness"})
+# Known before training, from the architecture alone.
+PREDICTED: Final = frozenset({"latency_ms", "cost", "size_bytes", "memory_mb"})
 _UNMEASURED: Final = frozenset({"forgetting"})
 _TARGET: Final = "target"
 _MB: Final = 1e6
@@ -101,7 +103,7 @@ class Criteria:
     @property
     def predicted_constraints(self) -> tuple[Constraint, ...]:
         """Those that an architecture alone decides: what breaks them is never proposed."""
-        return tuple(each for each in self.constraints if each.objective in _PREDICTED)
+        return tuple(each for each in self.constraints if each.objective in PREDICTED)
 
     def values_at(
         self, standing: Standing, predicted: Mapping[str, float], evaluated: Mapping[str, float]
@@ -149,6 +151,3 @@ class Criteria:
                 share = (value - low) / spread if spread > 0.0 else 1.0
                 scores[place] += self.weights[objective.name] * share
         return scores
-
-
-_PREDICTED: Final = frozenset({"latency_ms", "cost", "size_bytes", "memory_mb"})

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, final
+from typing import Any, Final, final
 
 from legion.foundation.errors import IntegrityError
 from legion.foundation.rng import RandomStream
 from legion.neuro_architecture.generator import PointGenerator, build_generator
 from legion.neuro_architecture.objectives import Observation
 from legion.neuro_architecture.records import ProposalStore
-from legion.neuro_architecture.space import Point
+from legion.neuro_architecture.space import Point, PointSpace
 from legion.neuro_architecture.study.space import StudySpace
 from legion.neuro_architecture.study.state import Generation, StudyState, TrialRecord
+from legion.neuro_architecture.study.warm import is_misleading, warmed
 
 __all__ = ["Proposer"]
 
@@ -27,16 +28,15 @@ class Proposer:
     Args:
         space: What may be proposed.
         proposals: Where proposals are stored.
+        earlier: What an earlier study was good at, or None.
     """
 
-    def __init__(self, space: StudySpace, proposals: ProposalStore) -> None:
+    def __init__(self, space: StudySpace, proposals: ProposalStore, earlier: dict[str, Any] | None = None) -> None:
         self._space = space
         self._proposals = proposals
-        recipe = space.recipe
-        self._stream = RandomStream(recipe.seed).child("study")
-        self._generator: PointGenerator = build_generator(
-            recipe.generator.name, space.points, self._stream.child("generator")
-        )
+        self._stream = RandomStream(space.recipe.seed).child("study")
+        self._biased = warmed(space.points, earlier)
+        self._generator = self._build(self._biased)
 
     def replay(self, state: StudyState) -> None:
         """Brings the generator to where the study stands: it proposes again, and is told again.
@@ -55,6 +55,18 @@ class Proposer:
                 )
             if generation.told is not None:
                 self._generator.tell(self._observations(state, generation.told))
+            if generation.is_warm_start_dropped:
+                self._drop_warm_start(state, number)
+
+    def _build(self, points: PointSpace) -> PointGenerator:
+        return build_generator(self._space.recipe.generator.name, points, self._stream.child("generator"))
+
+    def _drop_warm_start(self, state: StudyState, number: int) -> None:
+        """From here on the space's own prior: a fresh generator, told all that is known."""
+        self._biased = self._space.points
+        self._generator = self._build(self._biased)
+        for generation in state.generations[: number + 1]:
+            self._generator.tell(self._observations(state, generation.told or {}))
 
     def propose(self, state: StudyState, count: int, factor: float) -> StudyState:
         """The state with one more generation; of no trial where the space has run out."""
@@ -74,7 +86,12 @@ class Proposer:
         known = {trial.id: -1 if trial.phase == "failed" else len(trial.looks) for trial in state.trials.values()}
         told = {name: count for name, count in known.items() if count and before.get(name) != count}
         self._generator.tell(self._observations(state, told))
-        return state.with_generation(number, state.generations[number].model_copy(update={"told": told}))
+        state = state.with_generation(number, state.generations[number].model_copy(update={"told": told}))
+        if self._biased is self._space.points or not is_misleading(state, self._biased, self._space.points):
+            return state
+        self._drop_warm_start(state, number)
+        dropped = state.generations[number].model_copy(update={"is_warm_start_dropped": True})
+        return state.with_generation(number, dropped)
 
     def _exploring(self, count: int, number: int) -> set[int]:
         """Which of a generation's trials are exploratory."""
@@ -91,7 +108,7 @@ class Proposer:
             point=point,
             traits=points.traits(point),
             generation=generation,
-            origin="start" if point in points.starts else self._generator.name,
+            origin="start" if point in self._biased.starts else self._generator.name,
             is_exploratory=is_exploratory,
             predicted=self._space.predicted(proposal.architecture),
         )

@@ -8,7 +8,7 @@ from typing import Any
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.records import RunFolder
 from legion.neuro_architecture.spec.standing import Standing
-from legion.neuro_architecture.study.criteria import Criteria
+from legion.neuro_architecture.study.criteria import PREDICTED, Criteria
 from legion.neuro_architecture.study.front import end_values, front_of, ranks_of
 from legion.neuro_architecture.study.state import StudyState, TrialRecord
 
@@ -41,7 +41,7 @@ def study_record(state: StudyState, settings: Settings) -> dict[str, Any]:
         "history": [
             {"trials": each.trials, "spent_s": each.spent_s, "hypervolume": each.hypervolume} for each in state.history
         ],
-        "baseline": state.baseline,
+        "baseline": _baseline(state),
         "fidelity": [dict(each) for each in state.fidelity],
         "front": [trial.id for trial in front_of(state, criteria)],
         "final": [each.to_dict() for each in state.final],
@@ -80,6 +80,19 @@ def _trial(trial: TrialRecord, criteria: Criteria, ranks: dict[str, int], settin
         "rank": ranks.get(trial.id),
         "spent_s": last.seconds if last is not None else 0.0,
         "curve": _curve(run),
+    }
+
+
+def _baseline(state: StudyState) -> dict[str, Any] | None:
+    """The bare base: its metric measured on the test split, its costs predicted, as the trials' are."""
+    if state.baseline is None:
+        return None
+    measured = {key: value for key, value in state.baseline["values"].items() if key not in PREDICTED}
+    predicted = state.problem.get("predicted_base", {})
+    return {
+        "name": "bare base, test split",
+        "values": measured | predicted,
+        "errors": {key: error for key, error in state.baseline["errors"].items() if key in measured},
     }
 
 

@@ -12,10 +12,14 @@ from typing import Any, Final, final
 from legion.foundation.clock import Clock, SystemClock
 from legion.foundation.errors import InvalidValueError, TrainingError
 from legion.foundation.files import exclusive_lock
+from legion.foundation.machine import available_cores
 from legion.foundation.progress import Progress, SilentProgress
 from legion.foundation.settings import Settings
+from legion.neuro_architecture.data.base_models import resolve_base
 from legion.neuro_architecture.data.datasets import read_data
 from legion.neuro_architecture.records import ProposalStore
+from legion.neuro_architecture.runtime import WorkerPool
+from legion.neuro_architecture.spec.ports import TrialRunner
 from legion.neuro_architecture.study.budget import Budget
 from legion.neuro_architecture.study.climb import Climb
 from legion.neuro_architecture.study.criteria import EVALUATED, Criteria
@@ -23,16 +27,17 @@ from legion.neuro_architecture.study.finals import Finals, Role
 from legion.neuro_architecture.study.front import completed, end_values, front_of, moment_of, reference_of
 from legion.neuro_architecture.study.ladder import measure_ladder, next_factor
 from legion.neuro_architecture.study.measuring import measure, measured_values
-from legion.neuro_architecture.study.ports import TrialRunner
 from legion.neuro_architecture.study.proposer import Proposer
 from legion.neuro_architecture.study.recipe import StudyRecipe
+from legion.neuro_architecture.study.session import SessionOf
 from legion.neuro_architecture.study.space import StudySpace
 from legion.neuro_architecture.study.state import StudyState, StudyStore
-from legion.neuro_architecture.trainer import PopulationTrainer, TrainerConfig
+from legion.neuro_architecture.study.warm import WARM, data_embedding, find_earlier
 
 __all__ = ["Search"]
 
 _LEAST_DIFFERENCE: Final = 1e-9
+_MOST_TOKENS: Final = 256
 
 
 @final
@@ -45,6 +50,7 @@ class Search:
         progress: Is told of every step.
         say: Called with a line when a part begins or has a result.
         clock: Source of durations.
+        workers: Processes that train; they decide how fast trials come, not which.
     """
 
     def __init__(
@@ -55,8 +61,12 @@ class Search:
         progress: Progress | None = None,
         say: Callable[[str], None] = lambda _line: None,
         clock: Clock | None = None,
+        workers: int = 1,
     ) -> None:
+        if workers < 1:
+            raise InvalidValueError(f"workers cannot be {workers}", hint="one or more processes train")
         self.recipe = recipe
+        self._workers = workers
         self.store = StudyStore(settings, recipe.name)
         self.criteria = Criteria.of(recipe.objectives, recipe.constraints, recipe.weights)
         self.space = StudySpace(recipe, self.criteria, settings)
@@ -96,26 +106,33 @@ class Search:
         problem = self._problem()
         if stored is None:
             reference = reference_of(self.criteria, self._worst_predicted(), self._num_labels)
-            state = StudyState(recipe=self.recipe, problem=problem, reference_point=reference)
-            return self._save(state)
+            if self.recipe.warm_start:
+                problem[WARM] = find_earlier(self._outer, self.recipe.name, problem, self.space.points)
+                self._say(_describe_warm(problem[WARM]))
+            return self._save(StudyState(recipe=self.recipe, problem=problem, reference_point=reference))
         _refuse_change("recipe", stored.recipe.to_dict(), self.recipe.to_dict(), self.recipe.name)
-        _refuse_change("problem", stored.problem, problem, self.recipe.name)
+        known = {key: value for key, value in stored.problem.items() if key != WARM}
+        _refuse_change("problem", known, problem, self.recipe.name)
         self._say(f"study {self.recipe.name} goes on: {len(stored.trials)} trials, {stored.spent_s:.0f} s spent")
         return stored.model_copy(update={"phase": "searching"})
 
     def _problem(self) -> dict[str, Any]:
-        problem = self.space.problem
+        problem, data = self.space.problem, read_data(self.data)
+        base = resolve_base(problem.base.name, self._outer)
         return {
             "task": problem.task,
             "kind": problem.kind,
             "base": problem.base.to_dict(),
-            "data_digest": read_data(self.data).digest,
+            "data_digest": data.digest,
+            "num_train": len(data.train),
             "sequence_length": problem.sequence_length,
             "space_size": self.space.points.size,
+            "predicted_base": self.space.predicted_base(),
+            "embedding": data_embedding(base, data, max_tokens=_MOST_TOKENS),
         }
 
     def _search(self, state: StudyState, budget: Budget) -> StudyState:
-        proposer = Proposer(self.space, ProposalStore(self._settings))
+        proposer = Proposer(self.space, ProposalStore(self._settings), state.problem.get(WARM))
         proposer.replay(state)
         with self._runner() as runner:
 
@@ -180,19 +197,25 @@ class Search:
 
     @contextlib.contextmanager
     def _runner(self) -> Iterator[TrialRunner]:
-        kind = self.space.problem.kind
-        watched = {"validation_examples": self.recipe.training.validation_examples}
-        config = TrainerConfig.for_task(kind).model_copy(update={"num_validations": 1, "latency_examples": 0} | watched)
-        trainer = PopulationTrainer(
+        """Whoever trains: a session of this process, or several workers' sessions led as one."""
+        recipe, kind = self.recipe, self.space.problem.kind
+        opened = SessionOf(
             settings=self._settings,
-            seed=self.recipe.seed,
-            progress=self._progress,
-            config=config,
-            clock=self._clock,
-            places=self.recipe.training.places,
+            data=self.data,
+            kind=kind,
+            steps=recipe.scheduler.steps,
+            seed=recipe.seed,
+            places=recipe.training.places,
+            validation_examples=recipe.training.validation_examples,
         )
-        with trainer.open(self.data, self.recipe.scheduler.steps, kind=kind) as session:
-            yield session
+        if self._workers == 1:
+            with opened.open(self._progress, self._clock) as session:
+                yield session
+        else:
+            threads = self._settings.threads or available_cores()
+            shared = replace(opened, settings=replace(self._settings, threads=max(1, threads // self._workers)))
+            with WorkerPool(shared, self._workers, listener=self._progress) as pool:
+                yield pool
 
     def _evaluate(self, names: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
         if not names:
@@ -232,6 +255,15 @@ class Search:
         return len(read_data(self.data).spec.labels)
 
 
+def _describe_warm(earlier: dict[str, Any] | None) -> str:
+    if earlier is None:
+        return "warm start: no earlier study of this workspace is like this one"
+    return (
+        f"warm start from study {earlier['study']}: likeness {earlier['likeness']:.2f}, "
+        f"{len(earlier['good'])} good candidates"
+    )
+
+
 def _refuse_change(what: str, stored: Mapping[str, Any], asked: Mapping[str, Any], name: str) -> None:
     changed = [key for key in {**stored, **asked} if stored.get(key) != asked.get(key)]
     if changed:
@@ -256,7 +288,11 @@ def _refuse_all_failed(state: StudyState, number: int) -> None:
 def _notes(state: StudyState, criteria: Criteria) -> tuple[str, ...]:
     """What a reader of the front has to know: why it is empty, that a metric tells nothing apart."""
     done = completed(state, criteria)
-    found: list[str] = []
+    found = [
+        f"the warm start misled: after generation {number} it was dropped"
+        for number, generation in enumerate(state.generations)
+        if generation.is_warm_start_dropped
+    ]
     if not done:
         phases = [trial.phase for trial in state.trials.values()]
         counted = ", ".join(f"{phases.count(phase)} {phase}" for phase in dict.fromkeys(phases)) or "no trial"

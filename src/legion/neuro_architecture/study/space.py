@@ -83,6 +83,19 @@ class StudySpace:
         )
         return predicted_values(estimate, base_bytes=_BYTES_PER_WEIGHT * self.problem.anatomy.num_parameters)
 
+    def predicted_base(self) -> dict[str, float]:
+        """What the bare base is predicted to cost."""
+        anatomy = self.problem.anatomy
+        architecture, _ = self.points.candidate(next(self.points.points()))
+        estimate = estimate_cost(
+            architecture, anatomy, calibration=self._calibration, sequence_length=self.problem.sequence_length
+        )
+        base_bytes = _BYTES_PER_WEIGHT * anatomy.num_parameters
+        found = {"cost": estimate.expected_base_flops, "size_bytes": 0.0, "memory_mb": base_bytes / 1e6}
+        if estimate.expected_base_latency_ms is not None:
+            found["latency_ms"] = estimate.expected_base_latency_ms
+        return found
+
     def proposal(self, architecture: AnyArchitecture, recipe: TrainingRecipe) -> ArchitectureProposal:
         """The candidate as it is stored and trained."""
         problem = self.problem

@@ -81,12 +81,14 @@ class Generation(Value):
         decided: Rungs at which decisions were made, the end of the schedule among them.
         told: What the generator was told after it: by trial, how many of its looks were known by then, -1 of one that
             failed. None before.
+        is_warm_start_dropped: Whether after it the earlier study's prior was given up, since it misled.
     """
 
     trials: tuple[str, ...]
     factor: float
     decided: tuple[int, ...] = ()
     told: dict[str, int] | None = None
+    is_warm_start_dropped: bool = False
 
 
 class Moment(Value):

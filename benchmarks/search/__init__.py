@@ -1,0 +1,1 @@
+"""The search beside others: on a table that was trained once, and live."""

@@ -1,0 +1,186 @@
+"""Compares searches on the table: `python -m benchmarks.search`.
+
+    python -m benchmarks.search [--seeds 20] [--budget 24]
+
+Every arm is given the same training cost, in full trainings of the mean candidate; the arms' fronts are measured with
+moocore. Writes `search-tabular.json` and `.md` beside the table. Regret is the share of the table's own hypervolume
+that a front lacks. Exit code 1 where a bound is not reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from benchmarks.search.ground import FULL, RESULTS, RUNGS
+from benchmarks.search.simulated import ARMS, Table
+
+from legion.foundation.clock import SystemClock, rfc3339
+from legion.foundation.files import write_json, write_text
+from legion.foundation.machine import describe_machine
+from legion.foundation.settings import Settings
+from legion.neuro_architecture.scheduler import measure_fidelity
+
+_MUSTS: Final = {"random search": 0.5, "Optuna TPE within LoRA": 0.8, "Syne Tune MO-ASHA": 0.8}
+_TAU_MUSTS: Final = {RUNGS[0]: 0.5, RUNGS[1]: 0.7}
+
+
+def main() -> int:
+    """Runs all arms with all seeds and says who found what."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--budget", type=float, default=24.0)
+    parser.add_argument("--table", type=Path, default=RESULTS / "search-table.json")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    table = Table(arguments.table, Settings.load())
+    checks = [arguments.budget / 4, arguments.budget / 2, arguments.budget]
+    regrets: dict[str, list[list[float]]] = {}
+    for name, arm in ARMS.items():
+        regrets[name] = [_regrets(table, arm, seed, checks) for seed in range(arguments.seeds)]
+        print(f"{name}: {statistics.fmean(row[-1] for row in regrets[name]):.4f}", file=sys.stderr)
+    report = _report(table, regrets, checks, arguments.seeds)
+    write_json(arguments.out / "search-tabular.json", report)
+    text = _markdown(report)
+    write_text(arguments.out / "search-tabular.md", text)
+    print(text)
+    return 0 if all(item["is_met"] for item in (*report["comparisons"], *report["fidelity"])) else 1
+
+
+def _regrets(table: Table, arm: Any, seed: int, checks: list[float]) -> list[float]:
+    """The share of the table's hypervolume that the front lacks once each cost is spent."""
+    events = list(arm(table, seed, checks[-1]))
+    found = []
+    for check in checks:
+        front = [event.losses for event in events if event.cost <= check]
+        found.append(1.0 - table.volume(front) / table.best_volume)
+    return found
+
+
+def _report(table: Table, regrets: dict[str, list[list[float]]], checks: list[float], seeds: int) -> dict[str, Any]:
+    mine = [row[-1] for row in regrets["ours"]]
+    comparisons = []
+    for name, must in _MUSTS.items():
+        others = [row[-1] for row in regrets[name]]
+        ratio = statistics.fmean(mine) / max(statistics.fmean(others), 1e-12)
+        comparisons.append(
+            {"against": name, "ratio": ratio, "must": must, "is_met": ratio <= must, **_spread(mine, others)}
+        )
+    return {
+        "command": "python -m benchmarks.search",
+        "written_at": rfc3339(SystemClock().now()),
+        "machine": describe_machine(),
+        "candidates": len(table.rows),
+        "full_steps": FULL,
+        "rungs": list(RUNGS),
+        "seeds": seeds,
+        "costs": checks,
+        "table_hypervolume": table.best_volume,
+        "regret": {
+            name: {
+                "mean": [statistics.fmean(column) for column in zip(*rows, strict=True)],
+                "low": [float(np.percentile(column, 25)) for column in zip(*rows, strict=True)],
+                "high": [float(np.percentile(column, 75)) for column in zip(*rows, strict=True)],
+            }
+            for name, rows in regrets.items()
+        },
+        "comparisons": comparisons,
+        "fidelity": _fidelity(table),
+    }
+
+
+def _spread(mine: list[float], others: list[float]) -> dict[str, float]:
+    """A 95 % interval of the ratio of means, by the bootstrap over seeds."""
+    draws = np.random.default_rng(0).integers(0, len(mine), (2000, len(mine)))
+    ratios = np.asarray(mine)[draws].mean(axis=1) / np.maximum(np.asarray(others)[draws].mean(axis=1), 1e-12)
+    return {"low": float(np.percentile(ratios, 2.5)), "high": float(np.percentile(ratios, 97.5))}
+
+
+def _fidelity(table: Table) -> list[dict[str, Any]]:
+    rows = list(table.rows.values())
+    looks = {steps: [_look(row, steps) for row in rows] for steps in (*RUNGS, FULL)}
+    found = []
+    for steps in RUNGS:
+        pairs = [(cheap["loss"], -dear["accuracy"]) for cheap, dear in zip(looks[steps], looks[FULL], strict=True)]
+        each = measure_fidelity(f"{steps} steps", f"accuracy after {FULL}", pairs)
+        must = _TAU_MUSTS.get(steps, 0.0)
+        found.append(
+            {
+                "cheap": each.cheap,
+                "tau": each.tau,
+                "low": each.low,
+                "high": each.high,
+                "recall_top_tenth": each.recall_top_tenth,
+                "must": must,
+                "is_met": (each.tau or -1.0) >= must,
+            }
+        )
+    energies = [(-row["gradient_energy"], -dear["accuracy"]) for row, dear in zip(rows, looks[FULL], strict=True)]
+    each = measure_fidelity("gradient energy at the start", f"accuracy after {FULL}", energies)
+    found.append(
+        {
+            "cheap": each.cheap,
+            "tau": each.tau,
+            "low": each.low,
+            "high": each.high,
+            "recall_top_tenth": each.recall_top_tenth,
+            "must": -1.0,
+            "is_met": True,
+        }
+    )
+    return found
+
+
+def _look(row: dict[str, Any], steps: int) -> dict[str, Any]:
+    return next(look for look in row["looks"] if look["steps"] == steps)
+
+
+def _markdown(report: dict[str, Any]) -> str:
+    machine = report["machine"]
+    costs = report["costs"]
+    lines = [
+        "# Searches on the table",
+        "",
+        (
+            f"`{report['command']}`, {report['written_at'][:10]}, {machine.get('processor', '')}: "
+            f"{report['candidates']} candidates trained to {report['full_steps']} steps, rungs {report['rungs']}, "
+            f"{report['seeds']} seeds."
+        ),
+        "",
+        "Share of the table's hypervolume that a front lacks (mean; quartiles), after so many full trainings' cost.",
+        "",
+        "| search | " + " | ".join(f"{cost:g}" for cost in costs) + " |",
+        "|---|" + "---:|" * len(costs),
+    ]
+    for name, row in report["regret"].items():
+        cells = [
+            f"{mean:.3f} ({low:.3f} to {high:.3f})"
+            for mean, low, high in zip(row["mean"], row["low"], row["high"], strict=True)
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "| ours over | ratio of regrets (95 %) | must | |", "|---|---:|---:|---|"]
+    for item in report["comparisons"]:
+        lines.append(
+            f"| {item['against']} | {item['ratio']:.2f} ({item['low']:.2f} to {item['high']:.2f}) | {item['must']} | "
+            f"{'met' if item['is_met'] else 'not met'} |"
+        )
+    lines += [
+        "",
+        "| cheap look | Kendall tau with the full rank | recall of the best tenth | must | |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for item in report["fidelity"]:
+        shown = "–" if item["tau"] is None else f"{item['tau']:.2f} ({item['low']:.2f} to {item['high']:.2f})"
+        must = f"{item['must']}" if item["must"] > 0.0 else "–"
+        met = "" if must == "–" else "met" if item["is_met"] else "not met"
+        recall = "–" if item["recall_top_tenth"] is None else f"{item['recall_top_tenth']:.2f}"
+        lines.append(f"| {item['cheap']} | {shown} | {recall} | {must} | {met} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
