@@ -11,11 +11,13 @@ from typing import Any, Final
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.records import RunFolder
 from legion.neuro_architecture.scheduler import Fidelity, measure_fidelity
+from legion.neuro_architecture.study.ridge import block_of
 from legion.neuro_architecture.study.state import StudyState, TrialRecord
 
 __all__ = ["gradient_energy", "measure_ladder", "next_factor"]
 
 _START: Final = "gradient energy at the start"
+_RIDGE: Final = "ridge head on the states that enter the adapter"
 _LEAST_TRIALS: Final = 8
 _TRUSTED_TAU: Final = 0.5
 _LEAST_FACTOR: Final = 1.5
@@ -30,7 +32,12 @@ def measure_ladder(state: StudyState, settings: Settings) -> tuple[dict[str, Any
     ended = [trial for trial in state.trials.values() if trial.phase == "completed"]
     dear = f"{scheduler.steps} steps"
     losses = {trial.id: trial.looks[-1].loss for trial in ended}
-    found = [measure_fidelity(_START, dear, _start_pairs(ended, losses, settings))]
+    ridge = state.problem.get("ridge_accuracies") or []
+    pairs = [(-ridge[block_of(trial.traits.get("layers", "all"))], losses[trial.id]) for trial in ended if ridge]
+    found = [
+        measure_fidelity(_START, dear, _start_pairs(ended, losses, settings)),
+        measure_fidelity(_RIDGE, dear, pairs),
+    ]
     for rung in scheduler.rungs:
         pairs = [(look.loss, losses[trial.id]) for trial in ended if (look := trial.look_at(rung)) is not None]
         found.append(measure_fidelity(f"{rung} steps", dear, pairs))
@@ -43,7 +50,7 @@ def next_factor(state: StudyState) -> float:
     """
     factor = state.recipe.scheduler.factor
     for each in state.fidelity:
-        if each["cheap"] != _START and each["n"] >= _LEAST_TRIALS and each["tau"] is not None:
+        if each["cheap"] not in {_START, _RIDGE} and each["n"] >= _LEAST_TRIALS and each["tau"] is not None:
             factor = math.sqrt(factor) if each["tau"] < _TRUSTED_TAU else factor
     return max(_LEAST_FACTOR, factor) if state.recipe.scheduler.factor >= _LEAST_FACTOR else factor
 

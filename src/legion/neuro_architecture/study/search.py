@@ -29,6 +29,7 @@ from legion.neuro_architecture.study.ladder import measure_ladder, next_factor
 from legion.neuro_architecture.study.measuring import measure, measured_values
 from legion.neuro_architecture.study.proposer import Proposer
 from legion.neuro_architecture.study.recipe import StudyRecipe
+from legion.neuro_architecture.study.ridge import ridge_accuracies
 from legion.neuro_architecture.study.session import SessionOf
 from legion.neuro_architecture.study.space import StudySpace
 from legion.neuro_architecture.study.state import StudyState, StudyStore
@@ -38,6 +39,7 @@ __all__ = ["Search"]
 
 _LEAST_DIFFERENCE: Final = 1e-9
 _MOST_TOKENS: Final = 256
+_RIDGE: Final = "ridge_accuracies"
 
 
 @final
@@ -106,12 +108,13 @@ class Search:
         problem = self._problem()
         if stored is None:
             reference = reference_of(self.criteria, self._worst_predicted(), self._num_labels)
+            problem[_RIDGE] = self._ridge()
             if self.recipe.warm_start:
                 problem[WARM] = find_earlier(self._outer, self.recipe.name, problem, self.space.points)
                 self._say(_describe_warm(problem[WARM]))
             return self._save(StudyState(recipe=self.recipe, problem=problem, reference_point=reference))
         _refuse_change("recipe", stored.recipe.to_dict(), self.recipe.to_dict(), self.recipe.name)
-        known = {key: value for key, value in stored.problem.items() if key != WARM}
+        known = {key: value for key, value in stored.problem.items() if key not in {WARM, _RIDGE}}
         _refuse_change("problem", known, problem, self.recipe.name)
         self._say(f"study {self.recipe.name} goes on: {len(stored.trials)} trials, {stored.spent_s:.0f} s spent")
         return stored.model_copy(update={"phase": "searching"})
@@ -130,6 +133,15 @@ class Search:
             "predicted_base": self.space.predicted_base(),
             "embedding": data_embedding(base, data, max_tokens=_MOST_TOKENS),
         }
+
+    def _ridge(self) -> list[float] | None:
+        """What a linear head reads off the frozen states; None where there are no labels to read."""
+        problem = self.space.problem
+        if problem.kind != "classification":
+            return None
+        return ridge_accuracies(
+            resolve_base(problem.base.name, self._outer), read_data(self.data), max_tokens=_MOST_TOKENS
+        )
 
     def _search(self, state: StudyState, budget: Budget) -> StudyState:
         proposer = Proposer(self.space, ProposalStore(self._settings), state.problem.get(WARM))
