@@ -222,6 +222,8 @@ def train_packed(family: str, task: str, trials: Mapping[str, Trial], steps: int
     """Final weights and last outcomes of all in one pool."""
     examples = Examples(family, task)
     model = tiny_base(family, task)
+    if choices.get("precision") == "float64":
+        model.set_attn_implementation("sdpa")  # as alone: what runs as a whole runs transformers' attention
     pool = make_pool(model, examples, **choices)
     enter(pool, trials)
     outcomes = advance(pool, examples, trials, steps)
@@ -236,7 +238,7 @@ def train_alone(
     steps: int,
     *,
     dtype: torch.dtype = torch.float32,
-    is_reversed: bool = False,
+    turned: int | None = None,
 ):
     """The same trial by PEFT, torch's AdamW and transformers' own forward pass: weights, last loss and norm.
 
@@ -246,7 +248,8 @@ def train_alone(
         trial: What is trained.
         steps: How long.
         dtype: Of everything.
-        is_reversed: Whether the rows of every batch stand in reverse, which changes nothing but the order of sums.
+        turned: With a number, the rows of every batch stand in reverse, so many of them moved to the end: nothing
+            changes but the order of sums.
     """
     examples = Examples(family, task)
     model, stream = tiny_base(family, task).to(dtype), trial.stream  # before the draws, which are its dtype's
@@ -265,8 +268,8 @@ def train_alone(
     last = {}
     for step in range(steps):
         chosen, batch = examples.batch(step)
-        if is_reversed:
-            batch = examples.collate(chosen[::-1])
+        if turned is not None:
+            batch = examples.collate(chosen[::-1][turned:] + chosen[::-1][:turned])
         for group in optimizer.param_groups:
             group["lr"] = trial.rate(step)
         with torch.random.fork_rng(devices=[]):

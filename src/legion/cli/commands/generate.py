@@ -37,6 +37,7 @@ _LORA_WORDS: Final = {
 @click.option(
     "--target", default=None, help="Propose only what this server can serve: vllm, llama.cpp, ollama, hf or peft."
 )
+@click.option("--learn", is_flag=True, help="Learn from this workspace's trials for the same task and base.")
 @format_option
 def command(
     task: str,
@@ -46,6 +47,7 @@ def command(
     base: str | None,
     data: str | None,
     target: str | None,
+    learn: bool,
     output_format: str,
 ) -> None:
     """Propose adapter architectures that fit the model at hand and store them in orchestrator/proposals/."""
@@ -60,6 +62,7 @@ def command(
         strategies=names,
         base=base,
         data=data,
+        learn=learn,
         target=None if target is None else check_target(target),
     )
     emit(

@@ -11,6 +11,7 @@ import click
 
 from legion.cli.output import emit, format_option, note, number, table
 from legion.cli.progress import TerminalProgress, duration
+from legion.cli.study_text import describe_study, volume_of
 from legion.foundation.errors import RefusedError
 from legion.foundation.settings import Settings
 
@@ -136,7 +137,7 @@ def ls(output_format: str) -> None:
     rows = []
     for name in StudyStore.names(settings):
         state = _read(StudyStore.of(settings, name))
-        rows.append([name, state.phase, str(len(state.trials)), duration(state.spent_s), _volume(state)])
+        rows.append([name, state.phase, str(len(state.trials)), duration(state.spent_s), volume_of(state)])
     data = [dict(zip(("name", "phase", "trials", "spent", "hypervolume"), row, strict=True)) for row in rows]
     emit(
         output_format, data, lambda: table(["study", "", "trials", "spent", "hypervolume"], rows), [r[0] for r in rows]
@@ -180,7 +181,7 @@ def watch(name: str, every: float) -> None:
         state = _read(store)
         line = (
             f"{state.phase}: {len(state.trials)} trials in {len(state.generations)} generations, "
-            f"{duration(state.spent_s)}, hypervolume {_volume(state)}"
+            f"{duration(state.spent_s)}, hypervolume {volume_of(state)}"
         )
         if line != shown:
             click.echo(line)
@@ -216,64 +217,6 @@ def compare(names: tuple[str, ...], output_format: str) -> None:
     emit(output_format, found, lambda: table(head, rows), names)
 
 
-def describe_study(state: StudyState) -> str:
-    """A study for a person: its front, its rungs, its proxies."""
-    from legion.neuro_architecture.study.criteria import Criteria
-    from legion.neuro_architecture.study.front import end_values, front_of
-
-    recipe = state.recipe
-    criteria = Criteria.of(recipe.objectives, recipe.constraints, recipe.weights)
-    front = front_of(state, criteria)
-    phases = [trial.phase for trial in state.trials.values()]
-    counted = ", ".join(f"{phases.count(phase)} {phase}" for phase in dict.fromkeys(phases))
-    size = state.problem["space_size"]
-    lines = [
-        f"study {recipe.name}: {state.phase}, {len(phases)} trials of {size:,} candidates, {duration(state.spent_s)}",
-        f"  {counted or 'none'}",
-        "",
-        "Front, on the validation split, the most preferred first",
-        table(
-            ["proposal", "architecture", *criteria.names],
-            [
-                [
-                    trial.id,
-                    " ".join(str(value) for key, value in trial.traits.items() if key != "strategy"),
-                    *(number(end_values(trial)[name], 4) for name in criteria.names),
-                ]
-                for trial in front
-            ],
-        ),
-    ]
-    lines += ["", *state.notes] if state.notes else []
-    if state.final:
-        lines += ["", f"Trained anew with {len(state.final[0].seeds)} seeds, on the test split", _final_table(state)]
-    lines += ["", "How far the cheap looks told the end"]
-    for each in state.fidelity:
-        shown = each["reason"] or (
-            f"tau {each['tau']:.2f} ({each['low']:.2f} to {each['high']:.2f}), "
-            f"recall of the best tenth {each['recall_top_tenth']:.2f}, {each['n']} trials"
-        )
-        lines.append(f"  {each['cheap']}: {shown}")
-    return "\n".join(lines)
-
-
-def _final_table(state: StudyState) -> str:
-    names = [name for name in state.recipe.objectives if all(name in each.values for each in state.final)]
-    rows = [
-        [each.id, *(f"{each.values[name]:.4g} ± {each.errors.get(name, 0.0):.2g}" for name in names)]
-        for each in state.final
-    ]
-    if state.baseline:
-        values, errors = state.baseline["values"], state.baseline["errors"]
-        rows.append(
-            [
-                "bare base",
-                *(f"{values[name]:.4g} ± {errors.get(name, 0.0):.2g}" if name in values else "–" for name in names),
-            ]
-        )
-    return table(["proposal", *names], rows)
-
-
 def _finish(state: StudyState, settings: Settings, output_format: str) -> None:
     from legion.neuro_architecture.study import StudyStore, study_record
 
@@ -295,11 +238,6 @@ def _read(store: StudyStore) -> StudyState:
     if state is None:
         raise RefusedError(f"study {store.name} has not begun", hint="legion search run RECIPE --budget 20m")
     return state
-
-
-def _volume(state: StudyState) -> str:
-    volume = state.history[-1].hypervolume if state.history else None
-    return "–" if volume is None else f"{volume:.4f}"
 
 
 def _write_pictures(record: dict[str, Any], folder: Path) -> None:

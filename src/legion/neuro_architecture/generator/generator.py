@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import final
@@ -9,24 +10,24 @@ from typing import final
 from legion.foundation.errors import InvalidValueError
 from legion.foundation.rng import RandomStream
 from legion.foundation.settings import Settings
+from legion.neuro_architecture.generator.learned import learned_candidates
 from legion.neuro_architecture.generator.problem import Problem, pose_problem
 from legion.neuro_architecture.generator.target import TargetConstraint
 from legion.neuro_architecture.portability.values import Target
 from legion.neuro_architecture.records import ProposalStore
 from legion.neuro_architecture.space import (
     Calibration,
+    Candidate,
     SearchSpace,
     assess_risk,
     calibrate,
     check_strategies,
     estimate_cost,
 )
-from legion.neuro_architecture.spec.architecture import DEFAULT_STRATEGIES, AnyArchitecture
-from legion.neuro_architecture.spec.proposal import ArchitectureProposal, TrainingRecipe
+from legion.neuro_architecture.spec.architecture import DEFAULT_STRATEGIES
+from legion.neuro_architecture.spec.proposal import ArchitectureProposal
 
 __all__ = ["ArchitectureGenerator"]
-
-Candidate = tuple[AnyArchitecture, TrainingRecipe]
 
 
 @final
@@ -54,6 +55,7 @@ class ArchitectureGenerator:
         base: str | None = None,
         data: Path | str | None = None,
         target: Target | None = None,
+        learn: bool = False,
     ) -> list[ArchitectureProposal]:
         """Makes `n` proposals and stores them under `orchestrator/proposals/`.
 
@@ -69,6 +71,8 @@ class ArchitectureGenerator:
             data: Data set that the proposals are for; its kind, labels and lengths are used.
             target: Who is to serve what is trained: only architectures whose portability plan is possible there are
                 proposed.
+            learn: Whether to learn from trials of this workspace for the same task and base, where there are some:
+                proposals come from where these were accurate and quick, and none of them again.
 
         Raises:
             InvalidValueError: `n` is below 1 or above what the space holds; a strategy is named twice, or fits nothing
@@ -89,12 +93,17 @@ class ArchitectureGenerator:
             space = constraint.narrow(space, problem)
         _check_room(n, space, problem)
         calibration = calibrate(self._settings)
-        candidates = self._candidates(space)
-        proposals = [self._propose(next(candidates), problem, calibration) for _ in range(n)]
+        learned = self._learned(n, space, problem) if learn else None
+        candidates = itertools.islice(self._candidates(space), n) if learned is None else learned
+        proposals = [self._propose(candidate, problem, calibration) for candidate in candidates]
         store = ProposalStore(self._settings)
         for proposal in proposals:
             store.save(proposal)
         return proposals
+
+    def _learned(self, n: int, space: SearchSpace, problem: Problem) -> list[Candidate] | None:
+        stream = RandomStream(self.seed).child("generator")
+        return learned_candidates(problem, space.strategies, n, self._settings, stream, allow=space.allows)
 
     def _candidates(self, space: SearchSpace) -> Iterator[Candidate]:
         """The whole space, strategies taking turns; one that runs out leaves its turns to the others."""

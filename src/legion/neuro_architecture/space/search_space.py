@@ -61,7 +61,7 @@ class SearchSpace:
     def default(self, strategy: Strategy) -> AnyArchitecture | None:
         """The well-known good start of the strategy, or None where the model cannot take it or it is not allowed."""
         architecture = default_member(strategy, self.anatomy)
-        return None if self.obstacles(strategy) or not self._allows(architecture) else architecture
+        return None if self.obstacles(strategy) or not self.allows(architecture) else architecture
 
     def obstacles(self, strategy: Strategy) -> list[str]:
         """What stands between the strategy's good start and this model; nothing where it fits."""
@@ -102,7 +102,8 @@ class SearchSpace:
                 stream = aside if semantic_hash(architecture) in is_variant else draw
                 yield architecture, draw_recipe(self.kind, strategy, stream)
 
-    def _allows(self, architecture: AnyArchitecture) -> bool:
+    def allows(self, architecture: AnyArchitecture) -> bool:
+        """Whether the architecture meets what it has to, beside being valid."""
         return self._allow is None or self._allow(architecture)
 
     @cached_property
@@ -117,7 +118,7 @@ class SearchSpace:
         }
 
     def _allowed(self, candidates: list[Member]) -> list[Member]:
-        return [(architecture, weight) for architecture, weight in candidates if self._allows(architecture)]
+        return [(architecture, weight) for architecture, weight in candidates if self.allows(architecture)]
 
 
 def check_strategies(strategies: Sequence[str]) -> tuple[Strategy, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 from legion.foundation.clock import Clock, SystemClock
-from legion.foundation.errors import InvalidValueError, TrainingError
+from legion.foundation.errors import InvalidValueError
 from legion.foundation.files import exclusive_lock
 from legion.foundation.machine import available_cores
 from legion.foundation.progress import Progress, SilentProgress
@@ -24,9 +24,16 @@ from legion.neuro_architecture.study.budget import Budget
 from legion.neuro_architecture.study.climb import Climb
 from legion.neuro_architecture.study.criteria import EVALUATED, Criteria
 from legion.neuro_architecture.study.finals import Finals, Role
-from legion.neuro_architecture.study.front import completed, end_values, front_of, moment_of, reference_of
+from legion.neuro_architecture.study.front import front_of, moment_of, reference_of
 from legion.neuro_architecture.study.ladder import measure_ladder, next_factor
 from legion.neuro_architecture.study.measuring import measure, measured_values
+from legion.neuro_architecture.study.notes import (
+    describe_generation,
+    describe_warm_start,
+    front_notes,
+    refuse_all_failed,
+    refuse_change,
+)
 from legion.neuro_architecture.study.proposer import Proposer
 from legion.neuro_architecture.study.recipe import StudyRecipe
 from legion.neuro_architecture.study.ridge import ridge_accuracies
@@ -37,9 +44,11 @@ from legion.neuro_architecture.study.warm import WARM, data_embedding, find_earl
 
 __all__ = ["Search"]
 
-_LEAST_DIFFERENCE: Final = 1e-9
 _MOST_TOKENS: Final = 256
 _RIDGE: Final = "ridge_accuracies"
+_BASE: Final = "predicted_base"
+# What of a problem is found once, when the study begins.
+_AT_START: Final = (WARM, _RIDGE)
 
 
 @final
@@ -77,7 +86,8 @@ class Search:
         self._progress = progress or SilentProgress()
         self._say = say
         self._clock = clock or SystemClock()
-        self._seen_s = self._clock.monotonic_s()
+        self._began_s = self._clock.monotonic_s()
+        self._before_s = 0.0
 
     @property
     def data(self) -> Path:
@@ -96,7 +106,7 @@ class Search:
         self.store.folder.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(self.store.lock, refusal=f"study {self.recipe.name} is being run by another process"):
             self.store.stop_file.unlink(missing_ok=True)
-            self._seen_s = self._clock.monotonic_s()
+            self._began_s = self._clock.monotonic_s()
             state = self._begin()
             state = self._search(state, budget)
             if self.store.stop_file.exists():
@@ -111,11 +121,12 @@ class Search:
             problem[_RIDGE] = self._ridge()
             if self.recipe.warm_start:
                 problem[WARM] = find_earlier(self._outer, self.recipe.name, problem, self.space.points)
-                self._say(_describe_warm(problem[WARM]))
+                self._say(describe_warm_start(problem[WARM]))
             return self._save(StudyState(recipe=self.recipe, problem=problem, reference_point=reference))
-        _refuse_change("recipe", stored.recipe.to_dict(), self.recipe.to_dict(), self.recipe.name)
-        known = {key: value for key, value in stored.problem.items() if key not in {WARM, _RIDGE}}
-        _refuse_change("problem", known, problem, self.recipe.name)
+        refuse_change("recipe", stored.recipe.to_dict(), self.recipe.to_dict(), self.recipe.name)
+        kept = {key: stored.problem.get(key) for key in _AT_START}
+        refuse_change("problem", stored.problem | {_BASE: None}, problem | kept | {_BASE: None}, self.recipe.name)
+        self._before_s = stored.spent_s
         self._say(f"study {self.recipe.name} goes on: {len(stored.trials)} trials, {stored.spent_s:.0f} s spent")
         return stored.model_copy(update={"phase": "searching"})
 
@@ -130,7 +141,7 @@ class Search:
             "num_train": len(data.train),
             "sequence_length": problem.sequence_length,
             "space_size": self.space.points.size,
-            "predicted_base": self.space.predicted_base(),
+            _BASE: self.space.predicted_base(),
             "embedding": data_embedding(base, data, max_tokens=_MOST_TOKENS),
         }
 
@@ -162,7 +173,7 @@ class Search:
                 state, is_done = climb.climb(state, number)
                 if not is_done:
                     break
-                _refuse_all_failed(state, number)
+                refuse_all_failed(state, number)
                 state = self._close_generation(proposer.tell(state, number), number)
         return state
 
@@ -185,16 +196,12 @@ class Search:
         state = self._timed(state)
         moment = moment_of(state, self.criteria)
         state = self._save(state.model_copy(update={"history": (*state.history, moment)}))
-        volume = "–" if moment.hypervolume is None else f"{moment.hypervolume:.4f}"
-        self._say(
-            f"generation {number}: {len(state.trials)} trials, {len(completed(state, self.criteria))} to the end, "
-            f"{len(moment.front)} on the front, hypervolume {volume}"
-        )
+        self._say(describe_generation(state, number, moment, self.criteria))
         return state
 
     def _finish(self, state: StudyState) -> StudyState:
         front = front_of(state, self.criteria)
-        notes = _notes(state, self.criteria)
+        notes = front_notes(state, self.criteria)
         for line in notes:
             self._say(line)
         state = self._save(state.model_copy(update={"phase": "final", "notes": notes}))
@@ -252,11 +259,8 @@ class Search:
         return timed
 
     def _timed(self, state: StudyState) -> StudyState:
-        """The state with the seconds since it was last timed."""
-        now_s = self._clock.monotonic_s()
-        spent_s = state.spent_s + now_s - self._seen_s
-        self._seen_s = now_s
-        return state.model_copy(update={"spent_s": spent_s})
+        """The state with the seconds spent by now, those of earlier attempts included."""
+        return state.model_copy(update={"spent_s": self._before_s + self._clock.monotonic_s() - self._began_s})
 
     def _worst_predicted(self) -> dict[str, float]:
         rows = [self.space.predicted(each) for branch in self.space.points.branches for each in branch.architectures]
@@ -265,65 +269,3 @@ class Search:
     @property
     def _num_labels(self) -> int:
         return len(read_data(self.data).spec.labels)
-
-
-def _describe_warm(earlier: dict[str, Any] | None) -> str:
-    if earlier is None:
-        return "warm start: no earlier study of this workspace is like this one"
-    return (
-        f"warm start from study {earlier['study']}: likeness {earlier['likeness']:.2f}, "
-        f"{len(earlier['good'])} good candidates"
-    )
-
-
-def _refuse_change(what: str, stored: Mapping[str, Any], asked: Mapping[str, Any], name: str) -> None:
-    changed = [key for key in {**stored, **asked} if stored.get(key) != asked.get(key)]
-    if changed:
-        lines = [f"{key}: was {stored.get(key)!r}, is {asked.get(key)!r}" for key in changed]
-        raise InvalidValueError(
-            f"study {name} was begun with another {what}",
-            cause="\n".join(lines),
-            hint="give the changed recipe another name; a study keeps the one it was begun with",
-        )
-
-
-def _refuse_all_failed(state: StudyState, number: int) -> None:
-    trials = [state.trials[name] for name in state.generations[number].trials]
-    if trials and all(trial.phase == "failed" for trial in trials):
-        raise TrainingError(
-            f"all {len(trials)} trials of generation {number} failed",
-            cause="\n".join(f"{trial.id}: {trial.reason}" for trial in trials[:5]),
-            hint="narrow learning_rate in the recipe's [space]",
-        )
-
-
-def _notes(state: StudyState, criteria: Criteria) -> tuple[str, ...]:
-    """What a reader of the front has to know: why it is empty, that a metric tells nothing apart."""
-    done = completed(state, criteria)
-    found = [
-        f"the warm start misled: after generation {number} it was dropped"
-        for number, generation in enumerate(state.generations)
-        if generation.is_warm_start_dropped
-    ]
-    if not done:
-        phases = [trial.phase for trial in state.trials.values()]
-        counted = ", ".join(f"{phases.count(phase)} {phase}" for phase in dict.fromkeys(phases)) or "no trial"
-        found.append(
-            f"the front is empty: no trial went to the end of its schedule ({counted}); give it a larger budget"
-        )
-        return tuple(found)
-    if not front_of(state, criteria):
-        nearest = min(done, key=lambda trial: criteria.violation(end_values(trial), is_final=True))
-        bounds = ", ".join(map(str, criteria.constraints))
-        found.append(
-            f"the front is empty: none of {len(done)} trials satisfies {bounds}; the nearest is {nearest.id}, "
-            + ", ".join(f"{name} {value:.4g}" for name, value in end_values(nearest).items())
-        )
-    for objective in criteria.objectives:
-        column = [end_values(trial)[objective.name] for trial in done]
-        if len(column) > 1 and max(column) - min(column) < _LEAST_DIFFERENCE:
-            found.append(
-                f"{objective.name} is {column[0]:.4g} for all {len(column)} trials that went to the end: it tells none "
-                "apart, and the front is that of the other objectives"
-            )
-    return tuple(found)
