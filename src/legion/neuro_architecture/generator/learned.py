@@ -13,6 +13,7 @@ from legion.neuro_architecture.objectives import Observation
 from legion.neuro_architecture.records import ProposalStore, RunFolder
 from legion.neuro_architecture.space import Candidate, PointSpace, check_strategies
 from legion.neuro_architecture.space.recipes import default_recipe, draw_recipe
+from legion.neuro_architecture.space.traits import Trait
 from legion.neuro_architecture.spec.architecture import AnyArchitecture
 from legion.neuro_architecture.spec.proposal import ArchitectureProposal
 from legion.neuro_architecture.spec.training import TrainingMetrics, TrialState
@@ -20,7 +21,7 @@ from legion.neuro_architecture.spec.training import TrainingMetrics, TrialState
 __all__ = ["learned_candidates"]
 
 # One point an architecture: recipes are drawn apart, as for proposals that have nothing to learn from.
-_ONE_RECIPE: Final[dict[str, list[str | int | float]]] = {"warmup_share": [0.06], "schedule": ["linear"]}
+_ONE_RECIPE: Final[dict[str, list[Trait]]] = {"warmup_share": [0.06], "schedule": ["linear"]}
 _WITH_NUMBERS: Final = frozenset({TrialState.COMPLETED, TrialState.STOPPED, TrialState.PAUSED})
 
 
@@ -51,7 +52,7 @@ def learned_candidates(
     if not trained:
         return None
     kind = problem.kind
-    narrow = {
+    narrow: dict[str, dict[str, list[Trait]]] = {
         name: _ONE_RECIPE | {"learning_rate": [default_recipe(kind, name).learning_rate]}
         for name in check_strategies(strategies)
     }
