@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup assets quickstart test exactness engines parity lint format acceptance benchmarks population strategies clean help
+.PHONY: setup assets quickstart test exactness engines parity lint format acceptance benchmarks population searches strategies clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -64,6 +64,13 @@ benchmarks: assets ## measured figures into benchmarks/results/
 population: assets ## one population against Optuna + PEFT + Trainer, about an hour on an idle machine; stop it and it goes on
 	@$(PIP) install --constraint constraints.txt --editable '.[bench]'
 	@$(BIN)/python -m benchmarks.population
+
+searches: assets ## train the table of 210 candidates once (about 70 minutes), then compare searches on it
+	@$(PIP) install --constraint constraints.txt --editable '.[bench-search]'
+	@$(BIN)/legion data prepare --format quiet >/dev/null
+	@$(BIN)/python -m benchmarks.search.table
+	@$(BIN)/python benchmarks/search_overhead.py
+	@$(BIN)/python -m benchmarks.search
 
 strategies: assets ## train every strategy briefly, about 15 minutes; fills the table of docs/strategies/index.md
 	@$(BIN)/python benchmarks/strategies.py

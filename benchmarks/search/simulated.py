@@ -109,6 +109,9 @@ class TableRunner:
     def add(self, proposal_ids: Sequence[str]) -> None:
         pass
 
+    def step_of(self, name: str) -> int:  # noqa: ARG002 - the port's own signature
+        return 0
+
     def announce(self, label: str, total_steps: int) -> None:
         pass
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import moocore
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from legion.neuro_architecture.objectives import hypervolume, hypervolume_contributions
 from legion.neuro_architecture.spec.dominance import non_domination_ranks
-
-moocore = pytest.importorskip("moocore")
-sorting = pytest.importorskip("pymoo.util.nds.non_dominated_sorting")
 
 
 @st.composite
@@ -25,7 +24,7 @@ def clouds(draw, most=40):
 @settings(max_examples=60)
 @given(clouds())
 def test_ranks_are_pymoos(points):
-    fronts = sorting.NonDominatedSorting(method="fast_non_dominated_sort").do(points)
+    fronts = NonDominatedSorting(method="fast_non_dominated_sort").do(points)
     expected = np.zeros(len(points), dtype=int)
     for rank, members in enumerate(fronts, start=1):
         expected[members] = rank

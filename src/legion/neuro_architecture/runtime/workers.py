@@ -86,6 +86,10 @@ class WorkerPool:
             self._homes[name] = len(self._homes) % self._count
         self._each("add", proposal_ids)
 
+    def step_of(self, name: str) -> int:
+        home = self._homes[name]
+        return int(self._ask({home: Call("step_of", (name,))})[home])
+
     def announce(self, label: str, total_steps: int) -> None:
         self._total = total_steps
         self._listener.start(label, total_steps)

@@ -49,6 +49,10 @@ class TrialRunner(Protocol):
         """Lets stored proposals in."""
         ...
 
+    def step_of(self, name: str) -> int:
+        """Finished steps of a trial that was let in; 0 of one that had ended before."""
+        ...
+
     def announce(self, label: str, total_steps: int) -> None:
         """Tells the listener what begins."""
         ...

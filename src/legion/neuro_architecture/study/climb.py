@@ -46,6 +46,7 @@ class Climb:
         self._evaluate = evaluate
         self._must_stop = must_stop
         self._entered: set[str] = set()
+        self._done = 0
         scheduler = space.recipe.scheduler
         self._rungs = (*scheduler.rungs, scheduler.steps)
 
@@ -57,7 +58,8 @@ class Climb:
             if self._must_stop(state):
                 return state, False
             waiting = self._waiting(state, number, rung)
-            self._announce(state, number, waiting, rung)
+            self._enter(waiting)
+            self._announce(number, waiting, rung)
             state = self._look(state, waiting, rung)
             state, decisions = self._decide(state, number, rung)
             generation = state.generations[number]
@@ -82,14 +84,13 @@ class Climb:
             and look.decision == "continue"
         ]
 
-    def _announce(self, state: StudyState, number: int, waiting: Sequence[str], rung: int) -> None:
+    def _announce(self, number: int, waiting: Sequence[str], rung: int) -> None:
+        """Tells how far the runner will have come, in steps of all trials that it has seen."""
         place = self._rungs.index(rung)
-        done = sum(state.trials[name].looks[-1].steps for name in state.trials if state.trials[name].looks)
-        gap = rung - (self._rungs[place - 1] if place else 0)
-        self._runner.announce(f"generation {number}, {len(waiting)} trials to step {rung}", done + gap * len(waiting))
+        self._done += (rung - (self._rungs[place - 1] if place else 0)) * len(waiting)
+        self._runner.announce(f"generation {number}, {len(waiting)} trials to step {rung}", self._done)
 
     def _look(self, state: StudyState, waiting: Sequence[str], rung: int) -> StudyState:
-        self._enter(waiting)
         if rung == self._rungs[-1]:
             self._runner.finish(waiting)
         else:
@@ -110,6 +111,7 @@ class Climb:
         if fresh:
             self._runner.add(fresh)
             self._entered.update(fresh)
+            self._done += sum(map(self._runner.step_of, fresh))
 
     def _with_look(self, trial: TrialRecord, rung: int, evaluated: Mapping[str, float]) -> TrialRecord:
         standing = self._runner.standing(trial.id, rung)

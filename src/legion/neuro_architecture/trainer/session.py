@@ -124,8 +124,8 @@ class PopulationSession:
         return name in self._trials and self._trials[name].state is not TrialState.FAILED
 
     def step_of(self, name: str) -> int:
-        """Finished steps of a trial."""
-        return self._trials[name].progress.step
+        """Finished steps of a trial that was let in; 0 of one that had ended before."""
+        return self._trials[name].progress.step if name in self._trials else 0
 
     def advance(self, names: Sequence[str], until: int) -> None:
         """Trains each trial to `until` finished steps and looks at the watched examples there; some may fail.

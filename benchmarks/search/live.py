@@ -1,0 +1,360 @@
+"""Live searches by the clock: how soon each reaches the hypervolume that Optuna with defaults reaches.
+
+    python -m benchmarks.search.live [--arms ours moasha b0] [--trials 64] [--minutes 30] [--out DIR]
+
+`b0`: Optuna's TPE within LoRA, each trial by PEFT and the Hugging Face Trainer with their defaults, one after another.
+`moasha`: Syne Tune's MO-ASHA over the whole space, each trial by the hand-tuned baseline (length buckets, eager
+attention, the base kept in memory). `ours`: `legion search`. All train to 108 steps on movie sentiment at most, are
+judged on the same 512 validation examples, and pay for everything but the last part: each finished trial's accuracy on
+the test split, measured with the clock stopped, from which moocore takes the hypervolumes that are compared.
+
+Run on an otherwise idle machine, after `make assets` and `legion data prepare`. Every finished trial is appended to
+`search-live.jsonl`; arms that are there already are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+import transformers
+from benchmarks.population.baselines import load_model
+from benchmarks.population.hf_trainer import BenchTrainer, count_hits, list_data
+from benchmarks.search.ground import FULL, OBJECTIVES, RESULTS, RUNGS
+from transformers import TrainerCallback, TrainingArguments
+
+from legion.cli.progress import TerminalProgress
+from legion.foundation.clock import SystemClock, rfc3339
+from legion.foundation.files import write_json
+from legion.foundation.machine import describe_machine
+from legion.foundation.settings import Settings
+from legion.neuro_architecture.adapters import build_adapter, load_adapter
+from legion.neuro_architecture.data.base_models import resolve_base
+from legion.neuro_architecture.data.datasets import read_data
+from legion.neuro_architecture.records import RunFolder
+from legion.neuro_architecture.space import Candidate, Point
+from legion.neuro_architecture.study import Search, StudyRecipe, parse_budget
+from legion.neuro_architecture.study.criteria import Criteria
+from legion.neuro_architecture.study.space import StudySpace
+
+VALIDATION_EXAMPLES: Final = 512
+_MAX_TOKENS: Final = 256
+
+
+@final
+class Stopwatch:
+    """Seconds of the search alone."""
+
+    def __init__(self) -> None:
+        self._spent_s, self._began_s = 0.0, time.monotonic()
+
+    @property
+    def spent_s(self) -> float:
+        return self._spent_s + time.monotonic() - self._began_s
+
+    def without(self, work: Callable[[], Any]) -> Any:
+        """Does what the search does not pay for."""
+        spent_s = self.spent_s
+        found = work()
+        self._spent_s, self._began_s = spent_s, time.monotonic()
+        return found
+
+
+@final
+class Arena:
+    """What all arms are given: space, data, and the file that their finished trials go to."""
+
+    def __init__(self, settings: Settings, out: Path, steps: int) -> None:
+        self.settings = settings
+        self.steps = steps
+        recipe = StudyRecipe.parse({"name": "live", "objectives": OBJECTIVES}, what="live")
+        self.study = StudySpace(recipe, Criteria.of(OBJECTIVES, (), {}), settings)
+        self.data = read_data(settings.workspace / "data" / "classification")
+        self.base = resolve_base(self.study.problem.base.name, settings)
+        self._path = out / "search-live.jsonl"
+
+    def note(self, arm: str, spent_s: float, architecture: Any, accuracy: float, test_accuracy: float) -> None:
+        row = {
+            "arm": arm,
+            "spent_s": round(spent_s, 3),
+            "strategy": architecture.strategy,
+            "predicted": self.study.predicted(architecture),
+            "accuracy": accuracy,
+            "test_accuracy": test_accuracy,
+        }
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.is_file() else []
+
+
+@final
+class HandTrainer:
+    """Trials by the Hugging Face Trainer: with its defaults, or tuned by hand."""
+
+    def __init__(self, arena: Arena, *, is_tuned: bool) -> None:
+        transformers.logging.set_verbosity_error()
+        self._arena = arena
+        self._is_tuned = is_tuned
+        self._tokenizer = arena.base.tokenizer()
+        spec = arena.data.spec
+        watched = arena.data.validation[:VALIDATION_EXAMPLES]
+        rows = [
+            list_data(each, self._tokenizer, spec, _MAX_TOKENS) for each in (arena.data.train, watched, arena.data.test)
+        ]
+        self._train, self._watched, self._test = rows
+        if is_tuned:
+            self._watched.sort(key=lambda row: len(row["input_ids"]))
+        self._kept: Any = None
+        self._folder = Path(tempfile.mkdtemp(prefix="legion-live-"))
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def train(
+        self, candidate: Candidate, callback: Callable[[int, float], bool] | None, clock: Stopwatch
+    ) -> tuple[float, float] | None:
+        """Validation and test accuracy of a candidate at its end; None where `callback` stopped it at a rung."""
+        architecture, recipe = candidate
+        transformers.set_seed(0)
+        spec, steps = self._arena.data.spec, self._arena.steps
+        model = self._kept or load_model(self._arena.base, spec, dtype=torch.float32, is_eager=self._is_tuned)
+        adapted = build_adapter(architecture).apply(model)
+        arguments = TrainingArguments(
+            output_dir=str(self._folder / "trainer"),
+            max_steps=steps,
+            learning_rate=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            warmup_steps=round(recipe.warmup_share * steps),
+            lr_scheduler_type=recipe.schedule,
+            max_grad_norm=recipe.max_gradient_norm,
+            per_device_train_batch_size=recipe.batch_size,
+            per_device_eval_batch_size=32,
+            save_strategy="no",
+            report_to=[],
+            use_cpu=True,
+            dataloader_pin_memory=False,
+            disable_tqdm=True,
+            seed=0,
+        )
+        trainer = BenchTrainer(
+            model=adapted,
+            args=arguments,
+            train_dataset=self._train,
+            eval_dataset=self._watched,
+            processing_class=self._tokenizer,
+            kind=spec.kind,
+            is_bucketed=self._is_tuned,
+            compute_metrics=count_hits,
+        )
+        if callback is not None:
+            trainer.add_callback(_AtRungs(trainer, callback))
+        trainer.train()
+        found = None
+        if trainer.state.global_step >= steps:
+            accuracy = trainer.evaluate()["eval_accuracy"]
+            test = clock.without(lambda: trainer.evaluate(self._test)["eval_accuracy"])
+            adapted.save_pretrained(str(self._folder / "adapter"))
+            found = float(accuracy), float(test)
+        if self._is_tuned:
+            from legion.neuro_architecture.adapters import remove_adapter
+
+            self._kept = remove_adapter(adapted)
+        return found
+
+
+class _AtRungs(TrainerCallback):
+    """Asks at each rung whether to go on."""
+
+    def __init__(self, trainer: BenchTrainer, ask: Callable[[int, float], bool]) -> None:
+        self._trainer = trainer
+        self._ask = ask
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if state.global_step in RUNGS and state.global_step < args.max_steps:
+            accuracy = self._trainer.evaluate()["eval_accuracy"]
+            control.should_training_stop = not self._ask(state.global_step, float(accuracy))
+        return control
+
+
+def run_b0(arena: Arena, trials: int, minutes: float, seed: int) -> None:
+    """Optuna with its defaults."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    clock = Stopwatch()
+    hand = HandTrainer(arena, is_tuned=False)
+    space = arena.study.points
+    branch = next(number for number, each in enumerate(space.branches) if each.strategy == "LoRA")
+    axes = space.branches[branch].axes
+    study = optuna.create_study(
+        directions=["maximize", "minimize", "minimize"], sampler=optuna.samplers.TPESampler(seed=seed)
+    )
+    draw = __import__("random").Random(seed)
+    for _ in range(trials):
+        if clock.spent_s > 60.0 * minutes:
+            break
+        trial = study.ask()
+        codes = tuple(trial.suggest_categorical(axis.name, range(len(axis.values))) for axis in axes)
+        point: Point = space.nearest((branch, *codes), draw) or space.starts[branch]
+        candidate = space.candidate(point)
+        found = hand.train(candidate, None, clock)
+        if found is not None:
+            predicted = arena.study.predicted(candidate[0])
+            study.tell(trial, [found[0], predicted["latency_ms"], predicted["size_bytes"]])
+            arena.note("b0", clock.spent_s, candidate[0], *found)
+    hand.close()
+
+
+def run_moasha(arena: Arena, trials: int, minutes: float, seed: int) -> None:
+    """Syne Tune's MO-ASHA over the tuned baseline."""
+    import random
+
+    from syne_tune.backend.trial_status import Trial
+    from syne_tune.config_space import uniform
+    from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
+
+    np.random.seed(seed)
+    clock = Stopwatch()
+    hand = HandTrainer(arena, is_tuned=True)
+    scheduler = MOASHA(
+        {"unused": uniform(0.0, 1.0)},
+        metrics=list(OBJECTIVES),
+        time_attr="steps",
+        max_t=arena.steps,
+        grace_period=RUNGS[0],
+        reduction_factor=3,
+        random_seed=seed,
+    )
+    draw = random.Random(seed)
+    for number in range(trials):
+        if clock.spent_s > 60.0 * minutes:
+            break
+        candidate = arena.study.points.candidate(arena.study.points.draw(draw))
+        trial = Trial(trial_id=number, config=scheduler.suggest().config, creation_time=None)
+        scheduler.on_trial_add(trial)
+        predicted = arena.study.predicted(candidate[0])
+
+        def result(steps: int, accuracy: float, predicted: dict[str, float] = predicted) -> dict[str, float]:
+            losses = arena.study.criteria.losses({**predicted, "accuracy": accuracy})
+            return {"steps": steps, **dict(zip(OBJECTIVES, losses, strict=True))}
+
+        def ask(steps: int, accuracy: float, trial: Any = trial, result: Any = result) -> bool:
+            return scheduler.on_trial_result(trial, result(steps, accuracy)) != "STOP"
+
+        found = hand.train(candidate, ask, clock)
+        if found is not None:
+            scheduler.on_trial_complete(trial, result(arena.steps, found[0]))
+            arena.note("moasha", clock.spent_s, candidate[0], *found)
+    hand.close()
+
+
+def run_ours(arena: Arena, trials: int, minutes: float, seed: int) -> None:  # noqa: ARG001 - by the clock alone
+    """`legion search`, for the same objectives, until the time is spent."""
+    recipe = StudyRecipe.parse(
+        {
+            "name": f"live-{seed}",
+            "objectives": OBJECTIVES,
+            "seed": seed,
+            "scheduler": {"steps": arena.steps, "rungs": [rung for rung in RUNGS if rung < arena.steps]},
+            "training": {"validation_examples": VALIDATION_EXAMPLES},
+            "final": {"top": 0},
+        },
+        what="recipe",
+    )
+    search = Search(arena.settings, recipe, progress=TerminalProgress(), say=lambda line: print(line, file=sys.stderr))
+    state = search.run(parse_budget(f"{minutes}m"))
+    inner = replace(arena.settings, workspace=search.store.folder)
+    for number, moment in enumerate(state.history):
+        for trial in state.trials.values():
+            ended = trial.looks and trial.looks[-1].decision == "end"
+            if not ended or _ended_in(state, trial.id) != number:
+                continue
+            architecture, _ = arena.study.points.candidate(trial.point)
+            test = _test_accuracy(arena, RunFolder.of(inner, trial.id))
+            arena.note("ours", moment.spent_s, architecture, trial.looks[-1].values["accuracy"], test)
+
+
+def _ended_in(state: Any, name: str) -> int:
+    """The generation during which a trial came to its end."""
+    looks = len(state.trials[name].looks)
+    return next(number for number, each in enumerate(state.generations) if (each.told or {}).get(name) == looks)
+
+
+def _test_accuracy(arena: Arena, run: RunFolder) -> float:
+    model = load_adapter(arena.base.load(arena.data.spec), run.adapter_folder, base=arena.base.reference).eval()
+    rows = list_data(arena.data.test, arena.base.tokenizer(), arena.data.spec, _MAX_TOKENS)
+    hits = 0
+    with torch.inference_mode():
+        for row in rows:
+            inputs = {name: torch.tensor([row[name]]) for name in ("input_ids", "attention_mask")}
+            hits += int(model(**inputs).logits.argmax()) == row["labels"]
+    return hits / len(rows)
+
+
+ARMS: Final = {"ours": run_ours, "moasha": run_moasha, "b0": run_b0}
+
+
+def main() -> int:
+    """Runs the arms that are missing and says how soon each was where b0 ended."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--trials", type=int, default=64)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--steps", type=int, default=FULL)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workspace", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    arena = Arena(Settings.load(workspace=arguments.workspace), arguments.out, arguments.steps)
+    for name in arguments.arms:
+        if not any(row["arm"] == name for row in arena.rows()):
+            ARMS[name](arena, arguments.trials, arguments.minutes, arguments.seed)
+    report = summarise(arena.rows(), arena.study.criteria)
+    write_json(arguments.out / "search-live.json", report)
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+def summarise(rows: list[dict[str, Any]], criteria: Criteria) -> dict[str, Any]:
+    """Each arm's hypervolume over time on the test split, and when it had what b0 had at its end."""
+    import moocore
+
+    def losses(row: dict[str, Any]) -> tuple[float, ...]:
+        return criteria.losses({**row["predicted"], "accuracy": row["test_accuracy"]})
+
+    everything = np.asarray([losses(row) for row in rows])
+    reference = np.append(-0.5, 1.1 * everything[:, 1:].max(axis=0))
+    scale = np.abs(reference)
+    found: dict[str, Any] = {}
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["spent_s"])
+        points = np.asarray([losses(row) for row in own]) / scale
+        volumes = [float(moocore.hypervolume(points[: n + 1], ref=reference / scale)) for n in range(len(own))]
+        found[arm] = {"trials": len(own), "seconds": [row["spent_s"] for row in own], "hypervolume": volumes}
+    goal = found.get("b0", {}).get("hypervolume", [None])[-1]
+    for each in found.values():
+        times = zip(each["seconds"], each["hypervolume"], strict=True)
+        each["seconds_to_b0"] = None if goal is None else next((s for s, volume in times if volume >= goal), None)
+    return {
+        "command": "python -m benchmarks.search.live",
+        "written_at": rfc3339(SystemClock().now()),
+        "machine": describe_machine(),
+        "reference_point": reference.tolist(),
+        "arms": found,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
