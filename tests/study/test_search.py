@@ -16,6 +16,7 @@ from legion.foundation.settings import Settings
 from legion.neuro_architecture.records import RunFolder
 from legion.neuro_architecture.spec.training import TrialState
 from legion.neuro_architecture.study import Search, StudyStore, parse_budget, study_record
+from legion.neuro_architecture.study.climb import Climb
 from legion.neuro_architecture.study.comparison import compare_studies
 
 
@@ -108,6 +109,25 @@ def test_a_study_that_is_asked_to_stop_ends_at_a_decision_and_goes_on_later(grou
     assert stopped.generations[1].decided == ()
     monkeypatch.setattr(Search, "_propose", real)
     assert told(run(settings=ground, name="halted")) == told(finished)
+
+
+def test_a_study_that_stops_between_rungs_saves_what_is_under_way(ground, finished, monkeypatch):
+    real = Climb._act
+
+    def act(self, decisions):
+        real(self, decisions)
+        StudyStore(ground, "between").stop_file.write_text("")
+
+    monkeypatch.setattr(Climb, "_act", act)
+    stopped = run(settings=ground, name="between")
+    assert (stopped.phase, stopped.generations[0].decided) == ("stopped", (2,))
+    inner = replace(ground, workspace=StudyStore(ground, "between").folder)
+    for trial in stopped.trials.values():
+        metrics, _ = RunFolder.of(inner, trial.id).read_metrics()
+        assert metrics.state in {TrialState.PAUSED, TrialState.STOPPED}
+        assert metrics.steps_completed.value == 2
+    monkeypatch.setattr(Climb, "_act", real)
+    assert told(run(settings=ground, name="between")) == told(finished)
 
 
 def test_a_changed_recipe_needs_another_name(ground, finished):

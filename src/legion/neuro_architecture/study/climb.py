@@ -45,7 +45,7 @@ class Climb:
         self._save = save
         self._evaluate = evaluate
         self._must_stop = must_stop
-        self._entered: set[str] = set()
+        self._entered: dict[str, None] = {}
         self._done = 0
         scheduler = space.recipe.scheduler
         self._rungs = (*scheduler.rungs, scheduler.steps)
@@ -56,6 +56,7 @@ class Climb:
             if rung in state.generations[number].decided:
                 continue
             if self._must_stop(state):
+                self._runner.pause([name for name in self._entered if state.trials[name].phase == "proposed"])
                 return state, False
             waiting = self._waiting(state, number, rung)
             self._enter(waiting)
@@ -110,7 +111,7 @@ class Climb:
         fresh = [name for name in names if name not in self._entered]
         if fresh:
             self._runner.add(fresh)
-            self._entered.update(fresh)
+            self._entered |= dict.fromkeys(fresh)
             self._done += sum(map(self._runner.step_of, fresh))
 
     def _with_look(self, trial: TrialRecord, rung: int, evaluated: Mapping[str, float]) -> TrialRecord:
