@@ -37,8 +37,8 @@ def measured(record_property):
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Writes what a whole, passed run measured, with machine, date and commit."""
-    if _RESULTS is None or exitstatus != 0:
+    """Writes what a whole run measured, passed or failed, with machine, date and commit."""
+    if _RESULTS is None or exitstatus > pytest.ExitCode.TESTS_FAILED:
         return
     rows = [
         value
@@ -63,6 +63,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
                 "in another order, measured where the tolerance is exceeded"
             ),
             "tolerances": {"fp32": 1e-5, "fp64": 1e-9},
+            "has_passed": exitstatus == 0,
             "comparisons": len(rows),
             "within_fp32_tolerance": sum(row["fp32"] <= 1e-5 for row in rows),
             "within_fp64_tolerance": sum(row["fp64"] <= 1e-9 for row in rows),
