@@ -20,8 +20,8 @@ ROOM = 10.0  # in fp64, times what parts PEFT from itself
 CHAOTIC, CHAOTIC_ROOM = 1e-3, 100.0
 # PEFT multiplies circulant matrices by Fourier transforms in fp32, whatever it is given.
 ROUNDED_BY_PEFT = {"C3A": 1e-6}
-# What misses the tolerance though PEFT does not miss it against itself, and the bound that it keeps; in fp64 these agree
-# to 1e-14, so it is rounding, of which packing has more. Measured with AVX2 on one thread.
+# What misses the tolerance though PEFT does not miss it against itself, and the bound that it keeps; in fp64 these
+# agree to 1e-14, so it is rounding, of which packing has more. Measured with AVX2 on one thread.
 MISSED = {
     ("qwen2", "labels", "GraLoRA"): 5e-5,
     ("qwen2", "tokens", "LoHa"): 5e-5,
