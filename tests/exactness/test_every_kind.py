@@ -2,7 +2,7 @@
 
 The maths is the same where the two agree in fp64. In fp32 they part by rounding, and some kinds make much of little:
 AdamW turns a gradient that is zero but for rounding into a step of full size. A kind may miss the tolerance only where
-PEFT misses it too, against itself with the rows of its batches in another order, of which up to eight are tried: the
+PEFT misses it too, against itself with the rows of its batches in another order, of which up to six are tried: the
 same sums, rounded otherwise.
 """
 
@@ -18,7 +18,7 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 ROOM = 10.0  # in fp64, times what parts PEFT from itself
 # PEFT multiplies circulant matrices by Fourier transforms in fp32, whatever it is given.
 ROUNDED_BY_PEFT = {"C3A": 1e-6}
-ORDERS = range(8)  # of a batch of eight rows: reversed, and each of them in front once
+ORDERS = range(6)  # of a batch of six rows: reversed, and each of them in front once
 PAIRS = [(*case, name) for case in CASES for name in kinds_for(*case)]
 
 
