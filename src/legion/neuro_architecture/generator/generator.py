@@ -12,17 +12,15 @@ from legion.foundation.rng import RandomStream
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.generator.learned import learned_candidates
 from legion.neuro_architecture.generator.problem import Problem, pose_problem
+from legion.neuro_architecture.generator.proposing import make_proposal
 from legion.neuro_architecture.generator.target import TargetConstraint
 from legion.neuro_architecture.portability.values import Target
 from legion.neuro_architecture.records import ProposalStore
 from legion.neuro_architecture.space import (
-    Calibration,
     Candidate,
     SearchSpace,
-    assess_risk,
     calibrate,
     check_strategies,
-    estimate_cost,
 )
 from legion.neuro_architecture.spec.architecture import DEFAULT_STRATEGIES
 from legion.neuro_architecture.spec.proposal import ArchitectureProposal
@@ -95,7 +93,7 @@ class ArchitectureGenerator:
         calibration = calibrate(self._settings)
         learned = self._learned(n, space, problem) if learn else None
         candidates = itertools.islice(self._candidates(space), n) if learned is None else learned
-        proposals = [self._propose(candidate, problem, calibration) for candidate in candidates]
+        proposals = [make_proposal(problem, each, calibration, seed=self.seed) for each in candidates]
         store = ProposalStore(self._settings)
         for proposal in proposals:
             store.save(proposal)
@@ -116,23 +114,6 @@ class ArchitectureGenerator:
                     walks.remove(walk)
                 else:
                     yield candidate
-
-    def _propose(self, candidate: Candidate, problem: Problem, calibration: Calibration) -> ArchitectureProposal:
-        architecture, recipe = candidate
-        estimate = estimate_cost(
-            architecture, problem.anatomy, calibration=calibration, sequence_length=problem.sequence_length
-        )
-        return ArchitectureProposal(
-            id=ArchitectureProposal.id_of(problem.task, problem.base, architecture, recipe),
-            task=problem.task,
-            task_kind=problem.kind,
-            base=problem.base,
-            architecture=architecture,
-            training=recipe,
-            estimate=estimate,
-            risk=assess_risk(architecture, problem.anatomy, estimate, recipe),
-            seed=self.seed,
-        )
 
 
 def _check_count(n: int) -> None:

@@ -8,9 +8,10 @@ from typing import Final, final
 from legion.foundation.errors import InvalidValueError, NotPortableError
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.generator.problem import Problem, pose_problem
+from legion.neuro_architecture.generator.proposing import make_proposal
 from legion.neuro_architecture.objectives import Constraint
 from legion.neuro_architecture.portability.plan import plan
-from legion.neuro_architecture.space import Calibration, PointSpace, assess_risk, calibrate, estimate_cost
+from legion.neuro_architecture.space import Calibration, PointSpace, calibrate, estimate_cost
 from legion.neuro_architecture.spec.architecture import AnyArchitecture
 from legion.neuro_architecture.spec.proposal import ArchitectureProposal, TrainingRecipe
 from legion.neuro_architecture.spec.task import EMBEDDED_TASKS
@@ -98,21 +99,7 @@ class StudySpace:
 
     def proposal(self, architecture: AnyArchitecture, recipe: TrainingRecipe) -> ArchitectureProposal:
         """The candidate as it is stored and trained."""
-        problem = self.problem
-        estimate = estimate_cost(
-            architecture, problem.anatomy, calibration=self._calibration, sequence_length=problem.sequence_length
-        )
-        return ArchitectureProposal(
-            id=ArchitectureProposal.id_of(problem.task, problem.base, architecture, recipe),
-            task=problem.task,
-            task_kind=problem.kind,
-            base=problem.base,
-            architecture=architecture,
-            training=recipe,
-            estimate=estimate,
-            risk=assess_risk(architecture, problem.anatomy, estimate, recipe),
-            seed=self.recipe.seed,
-        )
+        return make_proposal(self.problem, (architecture, recipe), self._calibration, seed=self.recipe.seed)
 
     @cached_property
     def _calibration(self) -> Calibration:
