@@ -146,7 +146,8 @@ def _markdown(report: dict[str, Any]) -> str:
         "# Searches on the table",
         "",
         (
-            f"`{report['command']}`, {report['written_at'][:10]}, {machine.get('cpu', '')}, {machine.get('cores', '')} cores: "
+            f"`{report['command']}`, {report['written_at'][:10]}, {machine.get('cpu', '')}, "
+            f"{machine.get('cores', '')} cores: "
             f"{report['candidates']} candidates trained to {report['full_steps']} steps, rungs {report['rungs']}, "
             f"{report['seeds']} seeds."
         ),
