@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import Final, final
 
 from legion.foundation.progress import Progress
 from legion.foundation.settings import Settings
@@ -23,8 +23,6 @@ from legion.neuro_architecture.trainer import PopulationTrainer, TrainerConfig
 __all__ = ["FINAL", "Finals"]
 
 FINAL: Final = Path("final")
-
-Role = Literal["front", "reference"]
 
 
 @final
@@ -53,21 +51,21 @@ class Finals:
         """Of each training."""
         return self._recipe.final.steps or self._recipe.scheduler.steps
 
-    def run(self, state: StudyState, chosen: Sequence[tuple[ArchitectureProposal, Role]]) -> StudyState:
+    def run(self, state: StudyState, chosen: Sequence[ArchitectureProposal]) -> StudyState:
         """The state with the measurements of the chosen; what was trained before a kill is not trained again."""
         seeds = [self._recipe.seed + place for place in range(self._recipe.final.seeds)]
-        kind = chosen[0][0].task_kind
+        kind = chosen[0].task_kind
         summaries: dict[int, EvaluationSummary] = {}
         for seed in seeds:
             self._say(f"final training of {len(chosen)}, seed {seed}, {self.steps} steps each")
             settings = replace(self._settings, workspace=self._settings.workspace / FINAL / f"seed-{seed}")
             store = ProposalStore(settings)
-            for proposal, _ in chosen:
+            for proposal in chosen:
                 store.save(proposal)
             trainer = PopulationTrainer(
                 settings=settings, seed=seed, progress=self._progress, config=TrainerConfig.for_task(kind)
             )
-            report = trainer.train([proposal.id for proposal, _ in chosen], self._data, self.steps)
+            report = trainer.train([proposal.id for proposal in chosen], self._data, self.steps)
             done = [name for name, found in report.metrics.items() if found.state is TrialState.COMPLETED]
             if done:
                 summaries[seed] = measure(
@@ -79,15 +77,13 @@ class Finals:
                     split="test",
                     examples=self._recipe.final.test_examples,
                 )
-        found = [self._final(proposal, role, summaries) for proposal, role in chosen]
+        found = [self._final(proposal, summaries) for proposal in chosen]
         baseline = baseline_of(next(iter(summaries.values()))) if summaries else None
         return state.model_copy(
             update={"final": tuple(each for each in found if each is not None), "baseline": baseline}
         )
 
-    def _final(
-        self, proposal: ArchitectureProposal, role: Role, summaries: dict[int, EvaluationSummary]
-    ) -> FinalState | None:
+    def _final(self, proposal: ArchitectureProposal, summaries: dict[int, EvaluationSummary]) -> FinalState | None:
         rows = {
             seed: measured_values(result.measurements)
             for seed, summary in summaries.items()
@@ -105,7 +101,6 @@ class Finals:
             values={name: statistics.fmean(column) for name, column in columns.items()},
             errors={name: _error(column, errors[name]) for name, column in columns.items()},
             runs=tuple(str(FINAL / f"seed-{seed}" / "artifacts" / "proxy_runs" / proposal.id) for seed in rows),
-            role=role,
         )
 
 

@@ -23,7 +23,7 @@ from legion.neuro_architecture.spec.ports import TrialRunner
 from legion.neuro_architecture.study.budget import Budget
 from legion.neuro_architecture.study.climb import Climb
 from legion.neuro_architecture.study.criteria import EVALUATED, Criteria
-from legion.neuro_architecture.study.finals import Finals, Role
+from legion.neuro_architecture.study.finals import Finals
 from legion.neuro_architecture.study.front import front_of, moment_of, reference_of
 from legion.neuro_architecture.study.ladder import measure_ladder, next_factor
 from legion.neuro_architecture.study.measuring import measure, measured_values
@@ -205,10 +205,8 @@ class Search:
         for line in notes:
             self._say(line)
         state = self._save(state.model_copy(update={"phase": "final", "notes": notes}))
-        chosen: list[tuple[Any, Role]] = [
-            (self.space.proposal(*self.space.points.candidate(trial.point)), "front")
-            for trial in front[: self.recipe.final.top]
-        ]
+        points = self.space.points
+        chosen = [self.space.proposal(*points.candidate(each.point)) for each in front[: self.recipe.final.top]]
         if chosen:
             finals = Finals(self._settings, self.recipe, self.data, progress=self._progress, say=self._say)
             state = finals.run(state, chosen)

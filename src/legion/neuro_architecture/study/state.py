@@ -110,7 +110,6 @@ class FinalState(Value):
         values: Mean over the seeds, measured on the test split.
         errors: Standard error over the seeds, or of one seed's measurement.
         runs: Run folders, relative to the workspace.
-        role: `front`, or `reference` for the well-known default that it is compared with.
     """
 
     id: str
@@ -118,7 +117,6 @@ class FinalState(Value):
     values: dict[str, float]
     errors: dict[str, float]
     runs: tuple[str, ...]
-    role: Literal["front", "reference"] = "front"
 
 
 class StudyState(Value):
