@@ -6,7 +6,7 @@ TrainingArguments keep their defaults, but for the recipe that all systems share
 enqueued. Bottlenecks and mixtures, which PEFT has not, are this project's PEFT tuners in the same Trainer.
 
 B1 is B0 tuned by hand: the base stays in memory, batches are those of like length that the packed trainer takes too,
-validation is sorted by length, attention is eager, and the weights may be bf16.
+validation is sorted by length, attention is eager (on an accelerator torch's own), and the weights may be bf16.
 
 To the baselines' advantage, the base's dropouts are 0 as everywhere here, and nothing but the adapter is saved.
 """
@@ -33,7 +33,7 @@ from legion.neuro_architecture.data.base_models import BaseModel, resolve_base
 from legion.neuro_architecture.data.datasets import read_data
 from legion.neuro_architecture.spec.architecture import LoRAArchitecture
 
-__all__ = ["Baseline", "prepare_b0", "prepare_b1_bf16", "prepare_b1_fp32"]
+__all__ = ["Baseline", "prepare_b0", "prepare_b0_autocast", "prepare_b1_bf16", "prepare_b1_fp32"]
 
 Kind = Literal["B0", "B1"]
 _ALL_LINEAR: Final = {
@@ -46,6 +46,11 @@ _PARTS: Final = ("load", "adapt", "train", "evaluate", "save")
 def prepare_b0(workload: Workload, place: Place) -> Callable[[], Outcome]:
     """The defaults."""
     return _prepared(Baseline(workload, place, kind="B0", dtype=torch.float32))
+
+
+def prepare_b0_autocast(workload: Workload, place: Place) -> Callable[[], Outcome]:
+    """The defaults with `bf16=True`, as the documentation asks for on accelerators."""
+    return _prepared(Baseline(workload, place, kind="B0", dtype=torch.float32, is_autocast=True))
 
 
 def prepare_b1_fp32(workload: Workload, place: Place) -> Callable[[], Outcome]:
@@ -86,13 +91,18 @@ class Baseline:
         place: Where data lie and adapters go.
         kind: B0 or B1.
         dtype: Of the base's weights and the adapter's.
+        is_autocast: Whether the Trainer computes in bf16 beside weights in fp32.
     """
 
-    def __init__(self, workload: Workload, place: Place, *, kind: Kind, dtype: torch.dtype) -> None:
+    def __init__(
+        self, workload: Workload, place: Place, *, kind: Kind, dtype: torch.dtype, is_autocast: bool = False
+    ) -> None:
         self._workload = workload
         self._place = place
         self._is_tuned = kind == "B1"
         self._dtype = dtype
+        self._is_autocast = is_autocast
+        self._is_on_cpu = place.settings.device == "cpu"
         self._timed = _Timed()
         self._found: list[dict[str, float]] = []
         self._kept: Any = None
@@ -141,7 +151,7 @@ class Baseline:
         """B0: loaded anew. B1: the one in memory."""
         if self._kept is not None:
             return self._kept
-        model = load_model(self._base, self._spec, dtype=self._dtype, is_eager=self._is_tuned)
+        model = load_model(self._base, self._spec, dtype=self._dtype, is_eager=self._is_tuned and self._is_on_cpu)
         self._kept = model if self._is_tuned else None
         return model
 
@@ -183,8 +193,9 @@ class Baseline:
             per_device_eval_batch_size=workload.validation_batch_size,
             save_strategy="no",
             report_to=[],
-            use_cpu=True,
-            dataloader_pin_memory=False,  # it would only warn, without an accelerator
+            use_cpu=self._is_on_cpu,
+            bf16=self._is_autocast,
+            dataloader_pin_memory=not self._is_on_cpu,  # it would only warn, without an accelerator
             disable_tqdm=True,
             seed=0,
         )

@@ -59,7 +59,7 @@ class Outcome:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def make_place(folder: Path, workload: Workload, *, threads: int, home: Path) -> Place:
+def make_place(folder: Path, workload: Workload, *, threads: int, home: Path, device: str = "cpu") -> Place:
     """A fresh place below `folder`, with the data that `write_rows` left beside it."""
     workspace, own_home = folder / "workspace", folder / "home"
     workspace.mkdir(parents=True)
@@ -69,7 +69,7 @@ def make_place(folder: Path, workload: Workload, *, threads: int, home: Path) ->
             (own_home / name).symlink_to((home / name).resolve())
     for path in home.glob("*.json"):
         shutil.copy(path, own_home / path.name)
-    settings = replace(Settings.load(workspace=workspace), home=own_home, threads=threads, device="cpu")
+    settings = replace(Settings.load(workspace=workspace), home=own_home, threads=threads, device=device)
     return Place(settings=settings, data=rows_folder(folder.parent, workload))
 
 

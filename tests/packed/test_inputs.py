@@ -63,3 +63,32 @@ def test_classifiers_read_the_first_token_or_the_last_that_is_no_padding():
     assert last.read_BR.flatten().tolist() == [len(examples.ids[example]) - 1 for example in (0, 1, 2)]
     assert torch.equal(last.targets_N, batch["labels"])
     assert last.num_tokens == sum(len(examples.ids[example]) for example in (0, 1, 2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows, st.integers(2, 6))
+def test_rounded_up_batches_read_the_same(is_target, multiple):
+    labels = labels_of(is_target)
+    batch = {"input_ids": torch.ones_like(labels), "attention_mask": torch.ones_like(labels), "labels": labels}
+    plain = read_inputs(batch, "targets", CPU, pad_token_id=0)
+    rounded = read_inputs(batch, "targets", CPU, pad_token_id=0, multiple=multiple)
+    sizes = [*rounded.mask.shape[1:], *rounded.read_BR.shape[1:], len(rounded.rows_N), len(rounded.targets_N)]
+    assert all(size % multiple == 0 for size in sizes)
+    assert rounded.num_targets == plain.num_targets == len(plain.targets_N)
+    assert rounded.num_tokens == plain.num_tokens
+    count = plain.num_targets
+    assert torch.equal(rounded.targets_N[:count], plain.targets_N)
+    assert set(rounded.targets_N[count:].tolist()) <= {IGNORED}
+
+    def places(inputs):
+        columns = inputs.read_BR.shape[1]
+        return [(row // columns, int(inputs.read_BR.flatten()[row])) for row in inputs.rows_N[:count].tolist()]
+
+    assert places(rounded) == places(plain)
+
+
+def test_a_causal_classifier_without_padding_is_not_rounded_up():
+    batch = Examples("llama", "labels").collate([0])
+    length = batch["input_ids"].shape[1]
+    assert read_inputs(batch, "last", CPU, pad_token_id=None, multiple=64).mask.shape[1] == length
+    assert read_inputs(batch, "last", CPU, pad_token_id=0, multiple=64).mask.shape[1] == 64

@@ -56,7 +56,7 @@ def bare_pass(model, batch, kernel="eager", *, reads_all=False):
         x = through(trunk, index, x, context, Sites.none(), inputs.read_BR if is_read else None)
     if reads_all:
         x = x.gather(2, inputs.read_BR[None, :, :, None].expand(1, -1, -1, x.shape[-1]))
-    return head_of(model, trunk)(trunk.rows(x[:, inputs.is_target_BR])[0])
+    return head_of(model, trunk)(trunk.rows(x.flatten(1, 2)[:, inputs.rows_N])[0])
 
 
 @torch.no_grad()

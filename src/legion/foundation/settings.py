@@ -18,6 +18,7 @@ _CHOICES: Final = {
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "float32", "bfloat16"),
     "attention": ("auto", "eager", "sdpa"),
+    "graphs": ("auto", "on", "off"),
 }
 
 
@@ -34,6 +35,7 @@ class Settings:
         attention: How it is computed while training, `eager` or `sdpa`; `auto` takes the faster.
         workers: Groups of trials that train side by side, each on one thread; 0 takes what is faster.
         group_blocks: Most blocks that a group of trials passes through together, over its trials; 0 takes the fastest.
+        graphs: Whether training steps are recorded and replayed, `on` or `off`; `auto` does so on CUDA.
         prefix_memory_mb: Most memory for states of frozen blocks while training.
         prefix_disk_mb: Most disk for those that find no memory, in the home folder.
         base: Base model to use where a command names none, or None for the task's own default.
@@ -51,6 +53,7 @@ class Settings:
     attention: str = "auto"
     workers: int = 0
     group_blocks: int = 0
+    graphs: str = "auto"
     prefix_memory_mb: int = 1024
     prefix_disk_mb: int = 0
     base: str | None = None

@@ -26,6 +26,7 @@ Precision = Literal["float32", "bfloat16", "float64"]
 Count = Annotated[int, Field(ge=1)]
 
 FILE_NAME: Final = "dispatch.json"
+_MEASURED: Final = frozenset({"kernel", "precision", "workers", "group_blocks"})
 # Without these a processor computes bf16 products by way of fp32, about ten times slower than fp32 itself.
 _BF16_FEATURES: Final = frozenset({"amx_bf16", "avx512_bf16"})
 _BF16_MARGIN: Final = 1.2
@@ -41,6 +42,9 @@ _MOST_REPEATS: Final = 20
 _FEWEST_REPEATS: Final = 3
 # An accelerator takes as many members as its memory holds: small products cost it launches, not operations.
 _ACCELERATOR_BLOCKS: Final = 4096
+# A block of a group is some hundred launches, a member's pass through it the arithmetic of about ten of them.
+_ACCELERATOR_OVERHEAD: Final = 8.0
+_ACCELERATOR_MULTIPLE: Final = 16
 
 
 class Dispatch(Value):
@@ -52,6 +56,10 @@ class Dispatch(Value):
         workers: Groups that run side by side, each on one thread.
         group_blocks: Most blocks that a group's members pass through together, counted over its members: with 6, one
             member that begins at the first of six blocks, or six that begin at the last.
+        group_overhead: What one more group costs at each block that it passes, in members: groups that begin at
+            different places are merged where that is cheaper. 0 merges none.
+        length_multiple: Batches are padded to multiples of so many tokens, so that their shapes repeat.
+        graphs: Whether a step is recorded once for each shape of batch and replayed; on CUDA.
         reason: Where the choices come from, with what was measured.
     """
 
@@ -59,6 +67,9 @@ class Dispatch(Value):
     precision: Precision = "float32"
     workers: Count = 1
     group_blocks: Count = 8
+    group_overhead: Annotated[float, Field(ge=0.0)] = 0.0
+    length_multiple: Count = 1
+    graphs: bool = False
     reason: str = "defaults"
 
 
@@ -67,7 +78,7 @@ def choose_dispatch(settings: Settings, device: torch.device) -> Dispatch:
     or measured now and kept there.
 
     Raises:
-        UsageError: the file is damaged.
+        UsageError: the file is damaged, or graphs are asked for without CUDA.
         WorldError: it cannot be written.
     """
     named: dict[str, Any] = {}
@@ -79,13 +90,23 @@ def choose_dispatch(settings: Settings, device: torch.device) -> Dispatch:
         named["workers"] = settings.workers
     if settings.group_blocks:
         named["group_blocks"] = settings.group_blocks
-    if len(named) == len(Dispatch.model_fields) - 1:
+    if device.type == "cpu" and named.keys() == _MEASURED:
         return Dispatch(**named, reason="settings")
+    if settings.graphs != "auto":
+        named["graphs"] = _takes_graphs(settings, device)
     measured = _measured(settings, device)
     if not named:
         return measured
     reason = f"settings ({', '.join(sorted(named))}); {measured.reason}"
     return Dispatch.parse(measured.to_dict() | named | {"reason": reason}, what="settings")
+
+
+def _takes_graphs(settings: Settings, device: torch.device) -> bool:
+    if settings.graphs == "on" and device.type != "cuda":
+        raise UsageError(
+            f"graphs are recorded on CUDA, and training runs on {device.type}", hint="set LEGION_GRAPHS=auto"
+        )
+    return settings.graphs == "on"
 
 
 def _measured(settings: Settings, device: torch.device) -> Dispatch:
@@ -151,7 +172,10 @@ def _on_accelerator(device: torch.device) -> Dispatch:
         precision="bfloat16" if has_half else "float32",
         workers=1,
         group_blocks=_ACCELERATOR_BLOCKS,
-        reason=f"{torch.cuda.get_device_name(device)}: batched products of as many members as fit; not measured",
+        group_overhead=_ACCELERATOR_OVERHEAD,
+        length_multiple=_ACCELERATOR_MULTIPLE,
+        graphs=True,
+        reason=f"{torch.cuda.get_device_name(device)}: as many members as fit, steps recorded; not measured",
     )
 
 

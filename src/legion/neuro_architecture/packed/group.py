@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, final
 
 import torch
@@ -20,6 +20,7 @@ from legion.neuro_architecture.packed.inputs import Inputs
 from legion.neuro_architecture.packed.member import Member
 from legion.neuro_architecture.packed.objective import accepts_positions, target_logits
 from legion.neuro_architecture.packed.precision import halved_products, widened
+from legion.neuro_architecture.packed.recording import Recorder
 from legion.neuro_architecture.packed.stacking import Arena, own_piece
 from legion.neuro_architecture.packed.trunk import Trunk, through
 
@@ -96,20 +97,25 @@ class PackedGroup:
     """Stacks and single modules of several members on one trunk. For one thread at a time.
 
     Args:
-        members: All with the same `cut` and `reads_all`, none `whole`.
+        members: None `whole`, and all or none with networks of their own.
         trunk: The frozen base.
         head: The base's own head for causal models; None where each member trains its own.
         arena: Where gradients go; shared with no group that steps at the same time.
+        recorder: Records and replays its steps, where the device can and nothing in them is drawn.
     """
 
-    def __init__(self, members: Sequence[Member], trunk: Trunk, head: Any, arena: Arena) -> None:
+    def __init__(
+        self, members: Sequence[Member], trunk: Trunk, head: Any, arena: Arena, recorder: Recorder | None = None
+    ) -> None:
         self.members = tuple(members)
-        self.cut = members[0].cut
+        self.cut = min(member.cut for member in members)
         self._trunk = trunk
         self._head = head
-        self._reads_all = members[0].reads_all
+        self._reads_all = any(member.reads_all for member in members)
         self._has_own_networks = members[0].has_own_networks
         self._generators: list[torch.Generator | None] = [None] * len(members)
+        self._on_cpu: list[torch.Generator | None] = [None] * len(members)
+        self._is_balanced = [False] * len(members)
         assembly = assemble(members, self._draw, arena.gradients())
         self._sites = assembly.sites
         self._heads = assembly.head
@@ -121,25 +127,26 @@ class PackedGroup:
             for piece in pieces
             if piece.parameter.grad is piece.gradient
         }
-        self._gradients = [stack.leaf.grad for stack in assembly.leaves] + list(loose.values())
+        leaves = [stack.leaf.grad for stack in assembly.leaves]
+        self._gradients = [item for item in (*leaves, *loose.values()) if item is not None]
+        self._recorder = None if any(member.draws for member in members) else recorder
 
     def step(self, x_BTD: Tensor, context: Context | None, inputs: Inputs, turns: Sequence[Turn]) -> list[StepOutcome]:
         began_s = time.perf_counter()
-        torch._foreach_zero_([item for item in self._gradients if item is not None])
-        self._begin(inputs, turns)
-        logits = self._logits(x_BTD, context, inputs)
-        losses = [cross_entropy(widened(each), inputs.targets_N) for each in logits]
-        extra = [member.auxiliary_loss() for member in self.members]
-        torch.stack([*losses, *(item for item in extra if item is not None)]).sum().backward()
-        norms = [member.optimizer.step(turn.rate) for member, turn in zip(self.members, turns, strict=True)]
-        found = torch.stack([*losses, *norms]).tolist()
+        if context is None:
+            raise RuntimeError("a packed group needs the batch's context")
+        if self._recorder is None:
+            self._seed(inputs, turns)
+            found = self._updated(x_BTD, context, inputs, [turn.rate for turn in turns])
+        else:
+            found = self._recorded(self._recorder, x_BTD, context, inputs, turns)
+        losses, auxiliary, norms = found.tolist()
         share_s = (time.perf_counter() - began_s) / len(self.members)
-        auxiliary = [None if item is None else float(item.detach()) for item in extra]
         return [
             StepOutcome(
-                loss=found[place],
-                auxiliary_loss=auxiliary[place],
-                gradient_norm=found[len(losses) + place],
+                loss=losses[place],
+                auxiliary_loss=auxiliary[place] if self._is_balanced[place] else None,
+                gradient_norm=norms[place],
                 learning_rate=turn.rate,
                 num_tokens=inputs.num_tokens,
                 num_examples=inputs.num_examples,
@@ -148,26 +155,74 @@ class PackedGroup:
             for place, turn in enumerate(turns)
         ]
 
+    def _recorded(
+        self, recorder: Recorder, x: Tensor, context: Context, inputs: Inputs, turns: Sequence[Turn]
+    ) -> Tensor:
+        rates_S = torch.tensor([turn.rate for turn in turns], dtype=torch.float32, device=x.device)
+        given = {
+            "x": x,
+            "bias": context.bias,
+            "cos": context.cos,
+            "sin": context.sin,
+            "mask": inputs.mask,
+            "read": inputs.read_BR,
+            "rows": inputs.rows_N,
+            "targets": inputs.targets_N,
+            "rates": rates_S,
+        }
+
+        def work(held: Mapping[str, Tensor]) -> Tensor:
+            in_place = replace(context, bias=held.get("bias"), cos=held.get("cos"), sin=held.get("sin"))
+            read = replace(
+                inputs,
+                batch={"attention_mask": held["mask"]},
+                read_BR=held["read"],
+                rows_N=held["rows"],
+                targets_N=held["targets"],
+            )
+            return self._updated(held["x"], in_place, read, list(held["rates"]))
+
+        return recorder.run(work, {name: tensor for name, tensor in given.items() if tensor is not None})
+
+    def _updated(self, x: Tensor, context: Context, inputs: Inputs, rates: Sequence[float | Tensor]) -> Tensor:
+        """One update; losses, balance losses (0 where there is none) and norms of all members, [3, S]."""
+        torch._foreach_zero_(self._gradients)
+        for place, member in enumerate(self.members):
+            member.begin(inputs.mask, is_training=True, generator=self._on_cpu[place])
+        logits = self._logits(x, context, inputs)
+        losses = [cross_entropy(widened(each), inputs.targets_N) for each in logits]
+        extra = [member.auxiliary_loss() for member in self.members]
+        self._is_balanced = [item is not None for item in extra]
+        torch.stack([*losses, *(item for item in extra if item is not None)]).sum().backward()
+        norms = [member.optimizer.step(rate) for member, rate in zip(self.members, rates, strict=True)]
+        nothing = torch.zeros_like(losses[0])
+        auxiliary = [nothing if item is None else item.to(nothing.dtype) for item in extra]
+        return torch.stack([torch.stack(losses), torch.stack(auxiliary), torch.stack(norms)]).detach()
+
     @torch.no_grad()
     def measure(self, x_BTD: Tensor, context: Context | None, inputs: Inputs) -> list[Judged]:
+        if context is None:
+            raise RuntimeError("a packed group needs the batch's context")
         self._generators = [None] * len(self.members)
         for member in self.members:
             member.begin(inputs.mask, is_training=False, generator=None)
+        is_causal = self._head is not None
         judged = [
-            _judge(logits, inputs.targets_N, is_causal=self._head is not None)
+            _judge(logits[: inputs.num_targets], inputs.targets_N[: inputs.num_targets], is_causal=is_causal)
             for logits in self._logits(x_BTD, context, inputs)
         ]
         for member in self.members:
             member.auxiliary_loss()
         return judged
 
-    def _begin(self, inputs: Inputs, turns: Sequence[Turn]) -> None:
+    def _seed(self, inputs: Inputs, turns: Sequence[Turn]) -> None:
+        """Sets where the members that draw anything draw it from."""
         device = inputs.mask.device
         for place, (member, turn) in enumerate(zip(self.members, turns, strict=True)):
-            seed = member.dropout_seed(turn.step)
-            self._generators[place] = torch.Generator(device=device).manual_seed(seed)
-            on_cpu = torch.Generator().manual_seed(seed)
-            member.begin(inputs.mask, is_training=True, generator=on_cpu)
+            if member.draws:
+                seed = member.dropout_seed(turn.step)
+                self._generators[place] = torch.Generator(device=device).manual_seed(seed)
+                self._on_cpu[place] = torch.Generator().manual_seed(seed)
 
     def _draw(self, place: int, shape: tuple[int, ...], share: float) -> Tensor | None:
         generator = self._generators[place]
@@ -176,10 +231,8 @@ class PackedGroup:
         kept = torch.rand(shape, generator=generator, device=generator.device) >= share
         return kept.float() / (1.0 - share)
 
-    def _logits(self, x: Tensor, context: Context | None, inputs: Inputs) -> list[Tensor]:
+    def _logits(self, x: Tensor, context: Context, inputs: Inputs) -> list[Tensor]:
         """Each member's logits [N, C]."""
-        if context is None:
-            raise RuntimeError("a packed group needs the batch's context")
         last = self._trunk.num_blocks - 1
         for index in range(self.cut.block, last + 1):
             read = inputs.read_BR if index == last and not self._has_own_networks else None
@@ -190,7 +243,7 @@ class PackedGroup:
                 x = self._rest_of_first(x, None if self.cut.is_read_only else read)
         if self._has_own_networks:
             x = take(x, inputs.read_BR)
-        rows_gND = self._trunk.rows(x[:, inputs.is_target_BR])
+        rows_gND = self._trunk.rows(x.flatten(1, 2).index_select(1, inputs.rows_N))
         rows_GND = rows_gND.expand(len(self.members), *rows_gND.shape[1:])
         if self._heads is not None:
             weight = self._heads["weight"].leaf

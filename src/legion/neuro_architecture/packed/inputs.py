@@ -7,6 +7,7 @@ from typing import Final, Literal, final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 __all__ = ["IGNORED", "Inputs", "Reading", "read_inputs"]
 
@@ -23,14 +24,18 @@ class Inputs:
     Attributes:
         batch: As it was collated, on the device: what a model that runs as a whole is given.
         read_BR: Positions that the head reads, each row padded with its last.
-        is_target_BR: Which of them count.
-        targets_N: What is compared, in the order of `is_target_BR`'s true entries.
+        rows_N: Those of the B * R positions that count, row by row.
+        targets_N: What is compared, in their order.
+        num_targets: How many of them are compared; the rest is there to round their number up, and ignored.
+        num_tokens: Tokens that are no padding.
     """
 
     batch: dict[str, Tensor]
     read_BR: Tensor
-    is_target_BR: Tensor
+    rows_N: Tensor
     targets_N: Tensor
+    num_targets: int
+    num_tokens: int
 
     @property
     def mask(self) -> Tensor:
@@ -38,40 +43,73 @@ class Inputs:
         return self.batch["attention_mask"]
 
     @property
-    def num_tokens(self) -> int:
-        return int(self.mask.sum())
-
-    @property
     def num_examples(self) -> int:
         return len(self.read_BR)
 
 
 def read_inputs(
-    batch: dict[str, Tensor], reading: Reading, device: torch.device, *, pad_token_id: int | None
+    batch: dict[str, Tensor],
+    reading: Reading,
+    device: torch.device,
+    *,
+    pad_token_id: int | None,
+    multiple: int = 1,
 ) -> Inputs:
     """The batch on `device`, with the positions that are read.
 
     Args:
-        batch: input_ids and attention_mask [B, T]; labels [B], or [B, T] with -100 outside the target.
+        batch: On the CPU: input_ids and attention_mask [B, T]; labels [B], or [B, T] with -100 outside the target.
         reading: Where the head reads.
         device: Where the models are.
         pad_token_id: The base's padding; what a causal classifier of transformers looks for the last token by.
+        multiple: T and, for each target read, R and N are rounded up to multiples of it: batches of few shapes.
     """
-    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-    labels = moved["labels"]
+    if reading != "last" or pad_token_id is not None:  # without a padding token the last column is read
+        batch = _lengthened(batch, pad_token_id, multiple)
+    labels, mask = batch["labels"], batch["attention_mask"]
     if reading == "targets":
         read_BR, is_target_BR = _before_targets(labels)
+        read_BR, is_target_BR = _widened_rows(read_BR, is_target_BR, multiple)
         targets_N = labels.gather(1, read_BR + 1)[is_target_BR]
-        return Inputs(batch=moved, read_BR=read_BR, is_target_BR=is_target_BR, targets_N=targets_N)
-    if reading == "first":
-        read_BR = torch.zeros(len(labels), 1, dtype=torch.long, device=device)
+        rows_N = is_target_BR.flatten().nonzero().flatten()
     else:
-        is_text = moved["input_ids"].ne(-1 if pad_token_id is None else pad_token_id)
-        positions = torch.arange(is_text.shape[1], device=device)
-        read_BR = (positions * is_text).argmax(dim=-1, keepdim=True)
+        read_BR = torch.zeros(len(labels), 1, dtype=torch.long) if reading == "first" else _last(batch, pad_token_id)
+        rows_N, targets_N = torch.arange(len(labels)), labels
+    num_targets = len(targets_N)
+    missing = -num_targets % multiple if reading == "targets" else 0
     return Inputs(
-        batch=moved, read_BR=read_BR, is_target_BR=torch.ones_like(read_BR, dtype=torch.bool), targets_N=labels
+        batch={name: tensor.to(device) for name, tensor in batch.items()},
+        read_BR=read_BR.to(device),
+        rows_N=pad(rows_N, (0, missing)).to(device),
+        targets_N=pad(targets_N, (0, missing), value=IGNORED).to(device),
+        num_targets=num_targets,
+        num_tokens=int(mask.sum()),
     )
+
+
+def _lengthened(batch: dict[str, Tensor], pad_token_id: int | None, multiple: int) -> dict[str, Tensor]:
+    """The batch with more padding on the right."""
+    missing = -batch["attention_mask"].shape[1] % multiple
+    if not missing:
+        return batch
+    fillings = {"input_ids": pad_token_id or 0, "attention_mask": 0, "labels": IGNORED}
+    return {
+        name: pad(tensor, (0, missing), value=fillings[name]) if tensor.dim() == 2 else tensor
+        for name, tensor in batch.items()
+    }
+
+
+def _last(batch: dict[str, Tensor], pad_token_id: int | None) -> Tensor:
+    is_text = batch["input_ids"].ne(-1 if pad_token_id is None else pad_token_id)
+    positions = torch.arange(is_text.shape[1])
+    return (positions * is_text).argmax(dim=-1, keepdim=True)
+
+
+def _widened_rows(read_BR: Tensor, is_target_BR: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
+    """R rounded up; what is added repeats each row's last position and is no target."""
+    missing = -read_BR.shape[1] % multiple
+    more = read_BR[:, -1:].expand(-1, missing)
+    return torch.cat((read_BR, more), dim=1), pad(is_target_BR, (0, missing), value=False)
 
 
 def _before_targets(labels_BT: Tensor) -> tuple[Tensor, Tensor]:

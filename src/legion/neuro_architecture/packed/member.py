@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal, final
 
@@ -77,7 +78,7 @@ class Member:
         self.layers = _tuner_layers(self.model)
         blocks = {_block_of(path, anatomy) for path in self.layers}
         self.form: Form = _form(self.layers, anatomy) if is_known and self.layers else "whole"
-        self.reads_all = self._is_balanced() and max(blocks, default=0) == anatomy.num_layers - 1
+        self.reads_all = self.is_balanced and max(blocks, default=0) == anatomy.num_layers - 1
         self.cut = self._cut(anatomy) if self.form != "whole" else Cut(0)
         self.place(tuple(loose_piece(parameter) for parameter in self.parameters.values()))
 
@@ -115,6 +116,12 @@ class Member:
     def has_own_networks(self) -> bool:
         """Whether feed-forward networks of the base give way to its own."""
         return any(isinstance(layer, SplitLayer) for layer in self.layers.values())
+
+    @cached_property
+    def draws(self) -> bool:
+        """Whether anything is drawn in its training passes: dropout, or experts at random."""
+        modules = [module for layer in self.layers.values() for module in layer.modules()]
+        return any(isinstance(module, RandomMixture) or _is_dropout(module) for module in modules)
 
     def dropout_seed(self, step: int) -> int:
         """Of everything that is drawn in the pass of step `step`."""
@@ -160,7 +167,7 @@ class Member:
             mixture = layer.mixture_adapter[ADAPTER] if isinstance(layer, MixtureLayer) else None
             if isinstance(mixture, ExpertMixture):
                 trace.note(path, mixture.take_logits())
-        loss = auxiliary_loss(self.model) if self._is_balanced() else None
+        loss = auxiliary_loss(self.model) if self.is_balanced else None
         trace.logits = {}
         return loss
 
@@ -170,7 +177,9 @@ class Member:
             (layer.trace for layer in self.layers.values() if isinstance(layer, MixtureLayer | SplitLayer)), None
         )
 
-    def _is_balanced(self) -> bool:
+    @property
+    def is_balanced(self) -> bool:
+        """Whether a load-balance loss is added to its own."""
         architecture = self.architecture
         if architecture.strategy == "MoE":
             return architecture.load_balancing and architecture.routing == "learned"
@@ -192,7 +201,8 @@ def fresh_model(base: Any, architecture: AnyArchitecture, anatomy: ModelAnatomy,
     own = _sharing_copy(base, anatomy.head_modules)
     if anatomy.head_modules:
         for name in anatomy.head_modules:
-            own.get_submodule(name).to(wider(base.dtype))  # the same draw whatever the base is held in
+            # the same draw whatever the base is held in and wherever it is
+            own.get_submodule(name).to(device="cpu", dtype=wider(base.dtype))
         draw_head(own, stream.child("head").seed)
     device = next(base.parameters()).device
     return build_adapter(architecture).apply(own, seed=stream.child("adapter").seed).to(device)
@@ -280,4 +290,8 @@ def _form(layers: dict[str, Any], anatomy: ModelAnatomy) -> Form:
 
 
 def _has_dropout(layer: nn.Module) -> bool:
-    return any(isinstance(module, nn.Dropout) and module.p > 0.0 for module in layer.modules())
+    return any(_is_dropout(module) for module in layer.modules())
+
+
+def _is_dropout(module: nn.Module) -> bool:
+    return isinstance(module, nn.Dropout) and module.p > 0.0

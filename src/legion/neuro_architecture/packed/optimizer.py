@@ -54,8 +54,10 @@ class MemberOptimizer:
         )
 
     @torch.no_grad()
-    def step(self, rate: float) -> Tensor:
-        """One update at `rate`; gives the gradient's norm before clipping, a scalar tensor."""
+    def step(self, rate: float | Tensor) -> Tensor:
+        """One update at `rate`, a number or, for a step that is recorded, a scalar on the weights' device; gives the
+        gradient's norm before clipping, a scalar tensor.
+        """
         weights, gradients, first, second, steps = self._lists
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         factor = torch.clamp(self._recipe.max_gradient_norm / (norm + _CLIP_EPSILON), max=1.0)

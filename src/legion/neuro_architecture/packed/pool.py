@@ -6,7 +6,7 @@ import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -18,9 +18,11 @@ from legion.neuro_architecture.packed.attention import Context
 from legion.neuro_architecture.packed.cut import Cut
 from legion.neuro_architecture.packed.dispatch import Dispatch
 from legion.neuro_architecture.packed.group import Group, Judged, PackedGroup, StepOutcome, Turn, WholeGroup
+from legion.neuro_architecture.packed.grouping import partition
 from legion.neuro_architecture.packed.inputs import Inputs, Reading, read_inputs
 from legion.neuro_architecture.packed.member import Member, fresh_model, stored_model
 from legion.neuro_architecture.packed.prefix import CacheBudget, Prefix, PrefixCounts
+from legion.neuro_architecture.packed.recording import Recorder, Studio
 from legion.neuro_architecture.packed.stacking import Arena
 from legion.neuro_architecture.packed.trunk import find_trunk
 from legion.neuro_architecture.spec.architecture import AnyArchitecture
@@ -29,9 +31,6 @@ from legion.neuro_architecture.spec.proposal import BaseReference, TrainingRecip
 __all__ = ["Pool", "PoolReport"]
 
 Found = TypeVar("Found")
-
-# What a member costs that begins behind the last block's network, in blocks.
-_LEAST_BLOCKS: Final = 0.5
 
 
 @final
@@ -85,6 +84,7 @@ class Pool:
         self._forms: dict[str, str] = {}
         self._groups: dict[tuple[str, ...], Group] = {}
         self._arena = Arena()
+        self._studio = Studio(device) if dispatch.graphs and device.type == "cuda" else None
         self._workers = concurrent.futures.ThreadPoolExecutor(dispatch.workers) if dispatch.workers > 1 else None
         self.prefix = (
             Prefix(self._trunk, dict(key), width=self._anatomy.hidden_size, dtype=self._dtype, budget=budget)
@@ -152,7 +152,13 @@ class Pool:
         if "labels" not in batch and not self._anatomy.is_causal:
             batch = batch | {"labels": torch.zeros(len(batch["input_ids"]), dtype=torch.long)}
         reading: Reading = self._trunk.reading if self._trunk else "targets" if self._anatomy.is_causal else "first"
-        return read_inputs(batch, reading, self._device, pad_token_id=self._base.config.pad_token_id)
+        return read_inputs(
+            batch,
+            reading,
+            self._device,
+            pad_token_id=self._base.config.pad_token_id,
+            multiple=self._dispatch.length_multiple,
+        )
 
     def step(
         self, split: str, examples: Sequence[int], inputs: Inputs, turns: Mapping[str, Turn]
@@ -226,8 +232,9 @@ class Pool:
         }
 
     def _grouped(self, names: Sequence[str]) -> list[Group]:
-        """The groups of these members, largest work first; made anew where the company changed."""
-        wanted = [tuple(member.name for member in part) for part in self._partition(names)]
+        """The groups of these members; made anew where the company changed."""
+        parts = partition([self._members[name] for name in names], self._dispatch, num_blocks=self.num_blocks)
+        wanted = [tuple(member.name for member in part) for part in parts]
         moved = {name for key in wanted if key not in self._groups for name in key}
         self._groups = {key: group for key, group in self._groups.items() if not moved.intersection(key)}
         for key in wanted:
@@ -236,38 +243,16 @@ class Pool:
         return [self._groups[key] for key in wanted]
 
     def _make(self, members: Sequence[Member]) -> Group:
-        arena = self._arena if self._workers is None else Arena()
+        # what is recorded keeps its addresses, which the shared memory would change when it grows
+        is_shared = self._workers is None and self._studio is None
+        arena = self._arena if is_shared else Arena()
         if self._trunk is None or members[0].form == "whole":
             return WholeGroup(members[0], self._device, arena)
         head = None
         if self._anatomy.is_causal:
             head = self._base.get_submodule(self._trunk.head_name)
-        return PackedGroup(members, self._trunk, head, arena)
-
-    def _partition(self, names: Sequence[str]) -> list[list[Member]]:
-        """By where they begin and how they compute; in an order that only the members decide."""
-        members = sorted(
-            (self._members[name] for name in names),
-            key=lambda member: (*_kind(member), member.family, member.name),
-        )
-        parts: list[list[Member]] = []
-        for member in members:
-            part = parts[-1] if parts else None
-            if part is None or _kind(part[0]) != _kind(member) or len(part) >= self._most(member):
-                parts.append([member])
-            else:
-                part.append(member)
-        return parts
-
-    def _most(self, member: Member) -> int:
-        if member.form == "whole":
-            return 1
-        return max(1, int(self._dispatch.group_blocks / max(_LEAST_BLOCKS, self.num_blocks - member.cut.passes)))
-
-
-def _kind(member: Member) -> tuple[Cut, str, bool, bool]:
-    """What the members of one group share."""
-    return member.cut, member.form, member.reads_all, member.has_own_networks
+        recorder = None if self._studio is None else Recorder(self._studio)
+        return PackedGroup(members, self._trunk, head, arena, recorder)
 
 
 def _alone(
