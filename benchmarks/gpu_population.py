@@ -187,7 +187,7 @@ def _report(
             "is_met": ratios["trainer"]["median"] >= _MUST[key],
         }
     return {
-        "command": " ".join(["python -m benchmarks.gpu_population", *sys.argv[1:]]),
+        "command": f"python -m benchmarks.gpu_population --rows {' '.join(workloads)}",
         "date": rfc3339(SystemClock().now()),
         "device": torch.cuda.get_device_name(),
         "machine": describe_machine(),

@@ -28,10 +28,6 @@ ROUNDS = {"HRA"}
 SEEDLESS = {"IA3", "OFT", "BOFT", "VeRA", "FourierFT", "WaveFT", "C3A", "RandLoRA", "MiSS"}
 
 
-# A step of one weight moves every projection of these; steps of a hundredth overshoot.
-STEEP = {"RandLoRA"}
-
-
 def test_fresh_adapter_changes_no_logit(build, logits, name, case, adapter):
     model = build(*case)
     before = logits(model)
@@ -88,10 +84,11 @@ def test_only_adapter_and_head_learn(build, batch, name, case, adapter):
     parameters = trainable_parameters(adapted)
     before = {name: weight.detach().clone() for name, weight in parameters.items()}
     labels = torch.tensor([0, 1, 0]) if task == "labels" else batch["input_ids"]
-    rate = 1e-3 if name in STEEP else 1e-2
-    optimizer = torch.optim.AdamW(parameters.values(), lr=rate, weight_decay=0.0)
+    # larger steps overshoot where one weight moves every projection
+    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-3, weight_decay=0.0)
     first = adapted(**batch, labels=labels).loss.item()
     adapted.train()
+    torch.manual_seed(0)  # of the base's own dropouts
     for _ in range(5):
         optimizer.zero_grad()
         loss = adapted(**batch, labels=labels).loss

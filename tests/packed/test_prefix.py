@@ -274,7 +274,7 @@ def test_members_that_need_the_first_block_run_beside_those_that_do_not():
     }
     pool = trained(PLENTY, trials, steps=8, case=case)
     forms = pool.report().forms
-    assert forms == {"prompt": "whole", "low": "stacked", "high": "stacked", "moe": "looped"}
+    assert forms == {"prompt": "whole", "low": "stacked", "high": "stacked", "moe": "stacked"}
     assert pool.prefix.counts.wanted == 8 * BATCH_SIZE * (2 + 3)
     for name, trial in trials.items():
         assert largest_difference(weights_of(pool)[name], train_alone(*case, trial, 8)[0]) <= 1e-5

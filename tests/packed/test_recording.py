@@ -63,11 +63,12 @@ def test_replayed_steps_are_the_steps(pair):
 
 @on_cuda
 @pytest.mark.parametrize("pair", [("bert", "labels"), ("llama", "tokens"), ("gpt2", "labels")], ids="-".join)
-def test_the_device_ends_as_the_processor(pair):
-    _, here, _ = trained(pair, TRIALS, "cpu", group_overhead=0.0, kernel="eager")
-    _, there, _ = trained(pair, TRIALS, "cuda", graphs=True, length_multiple=8)
+def test_the_device_ends_as_the_processor(pair, double_norms):
+    """In fp64: in fp32 two devices part by what AdamW makes of rounded gradients."""
+    _, here, _ = trained(pair, TRIALS, "cpu", group_overhead=0.0, kernel="eager", precision="float64")
+    _, there, _ = trained(pair, TRIALS, "cuda", graphs=True, length_multiple=8, kernel="eager", precision="float64")
     for name in TRIALS:
-        assert largest_difference(here[name], there[name]) <= 1e-5, name
+        assert largest_difference(here[name], there[name]) <= 1e-8, name
 
 
 @on_cuda

@@ -53,16 +53,21 @@ class ExpertMixture(nn.Module):
             raise RuntimeError("the mixture has not run since its logits were taken")
         return logits
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether all experts are computed for every token: cheaper, but for wide mixtures on the CPU."""
+        num_experts, inner, _ = self.up.shape
+        return self.up.device.type != "cpu" or num_experts * inner <= WIDEST_DENSE_MIXTURE
+
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
         self._logits = nn.functional.linear(x_BTD, self.router)
         x_ND = x_BTD.reshape(-1, x_BTD.shape[-1])
         p_NE = self._logits.float().softmax(-1).reshape(x_ND.shape[0], -1).to(x_ND.dtype)
         top = p_NE.topk(self.top_k, dim=-1)
-        num_experts, inner, _ = self.up.shape
-        if x_ND.device.type == "cpu" and num_experts * inner > WIDEST_DENSE_MIXTURE:
-            y_ND = self._sparse(x_ND, top.values, top.indices)
-        else:
+        if self.is_dense:
             y_ND = self._dense(x_ND, torch.zeros_like(p_NE).scatter(-1, top.indices, top.values))
+        else:
+            y_ND = self._sparse(x_ND, top.values, top.indices)
         return y_ND.reshape(x_BTD.shape)
 
     def _dense(self, x_ND: torch.Tensor, weight_NE: torch.Tensor) -> torch.Tensor:

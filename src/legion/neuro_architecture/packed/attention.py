@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Final, Literal, final
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from legion.neuro_architecture.packed.precision import widened
@@ -24,6 +26,8 @@ __all__ = [
     "take",
 ]
 
+# cuDNN's kernels, which torch prefers on some devices, are planned anew for each shape, which takes milliseconds.
+_PLANLESS: Final = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 # `eager` is two batched products and a softmax, which beats torch's own on CPUs with short texts; `sdpa` is torch's.
 Kernel = Literal["eager", "sdpa"]
 
@@ -158,12 +162,13 @@ def _eager(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
 def _torch_kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     size, batch = q.shape[:2]
     flat_bias = None if bias is None else bias.expand(size, *bias.shape).flatten(0, 1)
-    found = scaled_dot_product_attention(
-        q.flatten(0, 1),
-        k.flatten(0, 1),
-        v.flatten(0, 1),
-        attn_mask=flat_bias,
-        scale=scale,
-        enable_gqa=q.shape[2] != k.shape[2],
-    )
+    with sdpa_kernel(_PLANLESS) if q.is_cuda else contextlib.nullcontext():
+        found = scaled_dot_product_attention(
+            q.flatten(0, 1),
+            k.flatten(0, 1),
+            v.flatten(0, 1),
+            attn_mask=flat_bias,
+            scale=scale,
+            enable_gqa=q.shape[2] != k.shape[2],
+        )
     return found.unflatten(0, (size, batch))

@@ -13,7 +13,8 @@ from legion.neuro_architecture.adapters.bottleneck import BottleneckLayer
 from legion.neuro_architecture.adapters.mixture import MixtureLayer
 from legion.neuro_architecture.adapters.split import SplitLayer
 from legion.neuro_architecture.packed.corrections import Bottlenecks, Draw, LowRanks, SingleCorrection
-from legion.neuro_architecture.packed.member import ADAPTER, Member, is_plain_lora
+from legion.neuro_architecture.packed.member import ADAPTER, Member, is_dense, is_plain_lora
+from legion.neuro_architecture.packed.mixtures import Mixtures
 from legion.neuro_architecture.packed.sites import Correction, Sites
 from legion.neuro_architecture.packed.stacking import Gradients, Piece, Stack, own_piece
 
@@ -34,12 +35,14 @@ class Assembly:
             kind, or there are none.
         leaves: Every stack.
         pieces: Every member's weights.
+        mixtures: The stacked mixtures.
     """
 
     sites: Sites
     head: dict[str, Stack] | None
     leaves: tuple[Stack, ...]
     pieces: tuple[tuple[Piece, ...], ...]
+    mixtures: tuple[Mixtures, ...]
 
 
 def assemble(members: Sequence[Member], draw: Draw, gradients: Gradients) -> Assembly:
@@ -47,7 +50,13 @@ def assemble(members: Sequence[Member], draw: Draw, gradients: Gradients) -> Ass
     builder = _Builder(members, draw, gradients)
     sites = builder.sites()
     head = builder.head()
-    return Assembly(sites=sites, head=head, leaves=tuple(builder.leaves), pieces=builder.pieces())
+    return Assembly(
+        sites=sites,
+        head=head,
+        leaves=tuple(builder.leaves),
+        pieces=builder.pieces(),
+        mixtures=tuple(builder.mixtures),
+    )
 
 
 @final
@@ -58,10 +67,12 @@ class _Builder:
         self._draw = draw
         self._gradients = gradients
         self.leaves: list[Stack] = []
+        self.mixtures: list[Mixtures] = []
 
     def sites(self) -> Sites:
         low_ranks: dict[str, list[tuple[int, Any]]] = defaultdict(list)
         bottlenecks: dict[_Form, list[tuple[int, Any]]] = defaultdict(list)
+        mixtures: dict[_Form, list[tuple[int, Any]]] = defaultdict(list)
         networks: dict[str, list[Correction]] = defaultdict(list)
         own_linears: dict[str, dict[int, Callable[..., Any]]] = defaultdict(dict)
         own_networks: dict[str, dict[int, Callable[..., Any]]] = defaultdict(dict)
@@ -71,6 +82,8 @@ class _Builder:
                     low_ranks[path].append((place, layer))
                 elif isinstance(layer, BottleneckLayer):
                     bottlenecks[_form_of(path, layer)].append((place, layer))
+                elif is_dense(layer):
+                    mixtures[_mixture_form(path, layer)].append((place, layer))
                 elif isinstance(layer, MixtureLayer):
                     mixture = layer.mixture_adapter[ADAPTER]
                     networks[path].append(SingleCorrection(place, self._size, mixture, is_parallel=True))
@@ -80,6 +93,9 @@ class _Builder:
                     own_linears[path][place] = layer
         for form, entries in bottlenecks.items():
             networks[form[0]].append(self._bottlenecks(entries))
+        for form, entries in mixtures.items():
+            self.mixtures.append(self._mixtures(entries))
+            networks[form[0]].append(self.mixtures[-1])
         linears = {path: [self._low_ranks(entries)] for path, entries in low_ranks.items()}
         return Sites(self._size, linears, networks, own_linears, own_networks)
 
@@ -137,8 +153,27 @@ class _Builder:
             draw=self._draw,
         )
 
+    def _mixtures(self, entries: list[tuple[int, Any]]) -> Mixtures:
+        parts = [layer.mixture_adapter[ADAPTER] for _, layer in entries]
+        names = [name for name, _ in parts[0].named_parameters()]
+        return Mixtures(
+            [place for place, _ in entries],
+            self._size,
+            {name: self._stack([part.get_parameter(name) for part in parts]) for name in names},
+            num_experts=[len(part.router) for part in parts],
+            top_k=[part.top_k for part in parts],
+            activation=parts[0].activation,
+            is_traced=any(self._members[place].balance is not None for place, _ in entries),
+        )
+
 
 def _form_of(path: str, layer: BottleneckLayer) -> _Form:
     part = layer.bottleneck_adapter[ADAPTER]
     names = tuple(name for name, _ in part.named_parameters())
     return path, layer.config.placement, layer.config.activation, names
+
+
+def _mixture_form(path: str, layer: MixtureLayer) -> _Form:
+    """As `_form_of`; with the inner width, which is not padded."""
+    names = tuple(name for name, _ in layer.mixture_adapter[ADAPTER].named_parameters())
+    return path, str(layer.config.bottleneck_size), layer.config.activation, names

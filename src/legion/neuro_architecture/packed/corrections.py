@@ -15,7 +15,7 @@ from legion.neuro_architecture.packed.precision import halved_products, widened
 from legion.neuro_architecture.packed.sites import add_at, rows_of
 from legion.neuro_architecture.packed.stacking import Stack
 
-__all__ = ["Bottlenecks", "Draw", "LowRanks", "SingleCorrection", "index_of"]
+__all__ = ["Bottlenecks", "Draw", "LowRanks", "SingleCorrection", "index_of", "rise"]
 
 # Gives a member's own 0-1 mask for one pass: (place in the group, shape, share that is dropped) to a tensor scaled by
 # 1 / (1 - share), or None outside training.
@@ -162,9 +162,9 @@ class Bottlenecks:
         batch, length = source.shape[1:3]
         tensors = {name: leaf.to(source.dtype) for name, leaf in self._tensors.items()}
         rows = self._normed(rows_of(source, self._index).flatten(1, 2), tensors)
-        inner = _rise(rows, tensors["up"], tensors.get("up_bias"))
+        inner = rise(rows, tensors["up"], tensors.get("up_bias"))
         gate = tensors.get("gate")
-        inner = self._activation(inner) if gate is None else self._activation(_rise(rows, gate, None)) * inner
+        inner = self._activation(inner) if gate is None else self._activation(rise(rows, gate, None)) * inner
         delta = torch.bmm(self._dropped(inner), tensors["down"])
         bias = tensors.get("down_bias")
         delta = delta if bias is None else delta + bias.unsqueeze(1)
@@ -193,7 +193,7 @@ class Bottlenecks:
         return inner * masks
 
 
-def _rise(rows: Tensor, weight_SMD: Tensor, bias_SM: Tensor | None) -> Tensor:
+def rise(rows: Tensor, weight_SMD: Tensor, bias_SM: Tensor | None) -> Tensor:
     """X W' + b for each member, [S, N, M]; one product where all members share x."""
     if rows.shape[0] == 1:
         flat = linear(rows[0], weight_SMD.flatten(0, 1), None if bias_SM is None else bias_SM.flatten())

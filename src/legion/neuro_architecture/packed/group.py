@@ -18,6 +18,7 @@ from legion.neuro_architecture.packed.building import assemble
 from legion.neuro_architecture.packed.cut import Cut, Stage
 from legion.neuro_architecture.packed.inputs import Inputs
 from legion.neuro_architecture.packed.member import Member
+from legion.neuro_architecture.packed.mixtures import balance_losses
 from legion.neuro_architecture.packed.objective import accepts_positions, target_logits
 from legion.neuro_architecture.packed.precision import halved_products, widened
 from legion.neuro_architecture.packed.recording import Recorder
@@ -119,6 +120,8 @@ class PackedGroup:
         assembly = assemble(members, self._draw, arena.gradients())
         self._sites = assembly.sites
         self._heads = assembly.head
+        self._mixtures = assembly.mixtures
+        self._balances = [member.balance for member in members]
         for member, pieces in zip(members, assembly.pieces, strict=True):
             member.place(pieces)
         loose = {
@@ -191,7 +194,7 @@ class PackedGroup:
             member.begin(inputs.mask, is_training=True, generator=self._on_cpu[place])
         logits = self._logits(x, context, inputs)
         losses = [cross_entropy(widened(each), inputs.targets_N) for each in logits]
-        extra = [member.auxiliary_loss() for member in self.members]
+        extra = self._auxiliary(inputs.mask)
         self._is_balanced = [item is not None for item in extra]
         torch.stack([*losses, *(item for item in extra if item is not None)]).sum().backward()
         norms = [member.optimizer.step(rate) for member, rate in zip(self.members, rates, strict=True)]
@@ -213,7 +216,17 @@ class PackedGroup:
         ]
         for member in self.members:
             member.auxiliary_loss()
+        for mixtures in self._mixtures:
+            mixtures.forget()
         return judged
+
+    def _auxiliary(self, mask_BT: Tensor) -> list[Tensor | None]:
+        """Each member's weighted balance loss, or None."""
+        stacked = balance_losses(self._mixtures, self._balances, mask_BT)
+        return [
+            member.auxiliary_loss() if found is None else found
+            for member, found in zip(self.members, stacked, strict=True)
+        ]
 
     def _seed(self, inputs: Inputs, turns: Sequence[Turn]) -> None:
         """Sets where the members that draw anything draw it from."""

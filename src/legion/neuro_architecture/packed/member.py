@@ -26,13 +26,14 @@ from legion.neuro_architecture.adapters.split import SplitLayer
 from legion.neuro_architecture.anatomy import LayerAnatomy, ModelAnatomy
 from legion.neuro_architecture.data.loading import draw_head
 from legion.neuro_architecture.packed.cut import Cut, Stage
+from legion.neuro_architecture.packed.mixtures import Balance
 from legion.neuro_architecture.packed.optimizer import MemberOptimizer
 from legion.neuro_architecture.packed.precision import wider
 from legion.neuro_architecture.packed.stacking import Piece, loose_piece
 from legion.neuro_architecture.spec.architecture import AnyArchitecture
 from legion.neuro_architecture.spec.proposal import BaseReference, TrainingRecipe
 
-__all__ = ["ADAPTER", "Form", "Member", "fresh_model", "is_plain_lora", "stored_model"]
+__all__ = ["ADAPTER", "Form", "Member", "fresh_model", "is_dense", "is_plain_lora", "stored_model"]
 
 ADAPTER: Final = "default"
 _UNCHANGING: Final = (str, int, float, type(None), type)
@@ -158,10 +159,18 @@ class Member:
             trace.logits = {}
             trace.attention_mask = mask_BT
 
+    @property
+    def balance(self) -> Balance | None:
+        """What its mixtures are weighed by where they are stacked."""
+        if not self.is_balanced or self.form != "stacked":
+            return None
+        config = next(layer.config for layer in self.layers.values() if isinstance(layer, MixtureLayer))
+        return Balance(num_experts=config.num_experts, coefficient=config.load_balancing_coefficient)
+
     def auxiliary_loss(self) -> Tensor | None:
-        """After a pass: the weighted load-balance loss, or None where there is none."""
+        """After a pass of its own layers: the weighted load-balance loss, or None where there is none."""
         trace = self._trace
-        if trace is None:
+        if trace is None or self.form == "stacked":
             return None
         for path, layer in self.layers.items():
             mixture = layer.mixture_adapter[ADAPTER] if isinstance(layer, MixtureLayer) else None
@@ -277,9 +286,15 @@ def is_plain_lora(layer: Any) -> bool:
     return type(layer) is LoraLinear and not layer.use_dora.get(ADAPTER, False) and not layer.lora_bias[ADAPTER]
 
 
+def is_dense(layer: Any) -> bool:
+    """Whether a layer is a learned mixture whose experts are all computed for every token."""
+    mixture = layer.mixture_adapter[ADAPTER] if isinstance(layer, MixtureLayer) else None
+    return isinstance(mixture, ExpertMixture) and mixture.is_dense
+
+
 def _form(layers: dict[str, Any], anatomy: ModelAnatomy) -> Form:
     linears = {linear.path for block in anatomy.layers for linear in block.linears}
-    if all(isinstance(layer, BottleneckLayer) or is_plain_lora(layer) for layer in layers.values()):
+    if all(isinstance(layer, BottleneckLayer) or is_plain_lora(layer) or is_dense(layer) for layer in layers.values()):
         return "stacked"
     for path, layer in layers.items():
         if isinstance(layer, MixtureLayer | SplitLayer):
