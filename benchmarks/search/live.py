@@ -81,6 +81,7 @@ class Arena:
         self.study = StudySpace(recipe, Criteria.of(OBJECTIVES, (), {}), settings)
         self.data = read_data(settings.workspace / "data" / "classification")
         self.base = resolve_base(self.study.problem.base.name, settings)
+        out.mkdir(parents=True, exist_ok=True)
         self._path = out / "search-live.jsonl"
 
     def note(self, arm: str, spent_s: float, architecture: Any, accuracy: float, test_accuracy: float) -> None:
