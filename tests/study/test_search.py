@@ -67,6 +67,11 @@ def test_a_study_that_is_run_again_repeats_nothing(ground, finished):
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/metrics.json")} == before
 
 
+def test_the_search_counts_what_it_takes_itself(finished, ground):
+    assert 0.0 < finished.search_s < finished.spent_s
+    assert finished.search_s < run("10trials", settings=ground).search_s
+
+
 def test_a_larger_budget_goes_on_where_the_smaller_ended(ground, finished):
     run("4trials", settings=ground, name="grown")
     assert told(run("8trials", settings=ground, name="grown")) == told(finished)

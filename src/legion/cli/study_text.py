@@ -32,7 +32,7 @@ def describe_study(state: StudyState) -> str:
     size = state.problem["space_size"]
     lines = [
         f"study {recipe.name}: {state.phase}, {len(phases)} trials of {size:,} candidates, {duration(state.spent_s)}",
-        f"  {counted or 'none'}",
+        f"  {counted or 'none'}; the search itself took {state.search_s:.2f} s{_share(state)}",
         "",
         "Front, on the validation split, the most preferred first",
         table(
@@ -60,6 +60,10 @@ def describe_study(state: StudyState) -> str:
         )
         lines.append(f"  {each['cheap']}: {shown}")
     return "\n".join(lines)
+
+
+def _share(state: StudyState) -> str:
+    return f", {state.search_s / state.spent_s:.1%} of it" if state.spent_s else ""
 
 
 def _final_table(state: StudyState) -> str:

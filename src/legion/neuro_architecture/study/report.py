@@ -47,6 +47,7 @@ def study_record(state: StudyState, settings: Settings) -> dict[str, Any]:
         "final": [each.to_dict() for each in state.final],
         "notes": list(state.notes),
         "spent_s": state.spent_s,
+        "search_s": state.search_s,
         "spent_flops": state.spent_flops,
     }
 

@@ -88,6 +88,7 @@ class Search:
         self._clock = clock or SystemClock()
         self._began_s = self._clock.monotonic_s()
         self._before_s = 0.0
+        self._search_s = 0.0
 
     @property
     def data(self) -> Path:
@@ -126,7 +127,7 @@ class Search:
         refuse_change("recipe", stored.recipe.to_dict(), self.recipe.to_dict(), self.recipe.name)
         kept = {key: stored.problem.get(key) for key in _AT_START}
         refuse_change("problem", stored.problem | {_BASE: None}, problem | kept | {_BASE: None}, self.recipe.name)
-        self._before_s = stored.spent_s
+        self._before_s, self._search_s = stored.spent_s, stored.search_s
         self._say(f"study {self.recipe.name} goes on: {len(stored.trials)} trials, {stored.spent_s:.0f} s spent")
         return stored.model_copy(update={"phase": "searching"})
 
@@ -156,7 +157,8 @@ class Search:
 
     def _search(self, state: StudyState, budget: Budget) -> StudyState:
         proposer = Proposer(self.space, ProposalStore(self._settings), state.problem.get(WARM))
-        proposer.replay(state)
+        with self._searching():
+            proposer.replay(state)
         with self._runner() as runner:
 
             def must_stop(now: StudyState) -> bool:
@@ -174,7 +176,9 @@ class Search:
                 if not is_done:
                     break
                 refuse_all_failed(state, number)
-                state = self._close_generation(proposer.tell(state, number), number)
+                with self._searching():
+                    state = proposer.tell(state, number)
+                state = self._close_generation(state, number)
         return state
 
     def _propose(self, state: StudyState, budget: Budget, proposer: Proposer) -> StudyState | None:
@@ -185,16 +189,18 @@ class Search:
         count = self.recipe.generator.batch
         if budget.unit == "trials":
             count = min(count, math.floor(left))
-        state = proposer.propose(state, count, next_factor(state))
+        with self._searching():
+            state = proposer.propose(state, count, next_factor(state))
         if not state.generations[-1].trials:
             self._say("the space has run out: every candidate was proposed")
             return None
         return self._save(state)
 
     def _close_generation(self, state: StudyState, number: int) -> StudyState:
-        state = state.model_copy(update={"fidelity": measure_ladder(state, self._settings)})
-        state = self._timed(state)
-        moment = moment_of(state, self.criteria)
+        with self._searching():
+            state = state.model_copy(update={"fidelity": measure_ladder(state, self._settings)})
+            state = self._timed(state)
+            moment = moment_of(state, self.criteria)
         state = self._save(state.model_copy(update={"history": (*state.history, moment)}))
         self._say(describe_generation(state, number, moment, self.criteria))
         return state
@@ -258,7 +264,17 @@ class Search:
 
     def _timed(self, state: StudyState) -> StudyState:
         """The state with the seconds spent by now, those of earlier attempts included."""
-        return state.model_copy(update={"spent_s": self._before_s + self._clock.monotonic_s() - self._began_s})
+        spent_s = self._before_s + self._clock.monotonic_s() - self._began_s
+        return state.model_copy(update={"spent_s": spent_s, "search_s": self._search_s})
+
+    @contextlib.contextmanager
+    def _searching(self) -> Iterator[None]:
+        """Counts the time within as the search's own."""
+        began_s = self._clock.monotonic_s()
+        try:
+            yield
+        finally:
+            self._search_s += self._clock.monotonic_s() - began_s
 
     def _worst_predicted(self) -> dict[str, float]:
         rows = [self.space.predicted(each) for branch in self.space.points.branches for each in branch.architectures]

@@ -134,6 +134,7 @@ class StudyState(Value):
         baseline: The bare base on the test split, by objective, with `errors`.
         fidelity: How far rungs told what the end did.
         spent_s: Seconds of all attempts.
+        search_s: Of them, seconds of the search itself: what to propose, whom to stop, how good the front is.
         notes: What a reader has to know.
     """
 
@@ -148,6 +149,7 @@ class StudyState(Value):
     baseline: dict[str, Any] | None = None
     fidelity: tuple[dict[str, Any], ...] = ()
     spent_s: Annotated[float, Field(ge=0.0)] = 0.0
+    search_s: Annotated[float, Field(ge=0.0)] = 0.0
     notes: tuple[str, ...] = ()
 
     @property
