@@ -18,6 +18,7 @@ from legion.neuro_architecture.adapters.peft_methods import METHODS
 from legion.neuro_architecture.spec.architecture import (
     PEFT_SIZES,
     AdapterArchitecture,
+    CombinedArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
     PeftArchitecture,
@@ -50,12 +51,18 @@ ZOO = {
     },
     "prompt": VirtualTokensArchitecture(strategy="PromptTuning", num_virtual_tokens=4),
     "prefix": VirtualTokensArchitecture(strategy="PrefixTuning", num_virtual_tokens=4),
+    "combined": CombinedArchitecture(boundary=2, rank=4, alpha=8, bottleneck_size=8, dropout=0.1),
+    "combined-gated": CombinedArchitecture(
+        first_layer=1, boundary=2, rank=2, bottleneck_size=8, non_linearity="silu", is_gated=True
+    ),
+    "combined-seq": CombinedArchitecture(rank=4, bottleneck_size=8, non_linearity="relu", placement="seq"),
+    "combined-seq_layer": CombinedArchitecture(rank=4, bottleneck_size=8, placement="seq_layer"),
 }
 
 
 def fits(name: str, family: str, task: str) -> bool:
     match ZOO[name]:
-        case AdapterArchitecture(placement="seq_layer"):
+        case AdapterArchitecture(placement="seq_layer") | CombinedArchitecture(placement="seq_layer"):
             return family != "bert"
         case SplitArchitecture():
             return family == "llama"

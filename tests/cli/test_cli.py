@@ -131,6 +131,7 @@ def test_every_strategy_is_described_in_a_line(legion, tiny_folders, monkeypatch
         "OFT block 4 on all-linear",
         "WaveFT frequencies 128 on all-linear",
         "16 virtual tokens",
+        "r8 alpha 16 on all-linear up to block 0, par 16 silu above",
     ):
         assert described in out
 

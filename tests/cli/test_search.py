@@ -93,5 +93,19 @@ def test_the_space_of_a_recipe_is_shown_with_its_exact_size(typed):
     assert "learning_rate" in shown
 
 
+def test_a_study_of_combinations_is_narrowed_shown_and_run(typed, settings):
+    narrow = "[space.Combined]\nboundary = [1]\nrank = [4, 8]\n"
+    recipe = RECIPE.replace('"LoRA", "Adapter"]\n', f'"Combined"]\n{narrow}')
+    (settings.workspace / "mixed.toml").write_text('constraints = ["target=hf"]\n' + recipe, encoding="utf-8")
+    facts = json.loads(typed("space", "show", "mixed.toml", "--format", "json"))
+    axes = {name: axis["values"] for name, axis in facts["strategies"]["Combined"]["axes"].items()}
+    assert axes["boundary"] == [1]
+    assert axes["rank"] == [4, 8]
+    assert axes["placement"] == ["par"]  # the others are no stock model: `target=hf` leaves them out
+    shown = typed("search", "run", "mixed.toml", "--budget", "3trials")
+    assert "study mixed: finished, 3 trials" in shown
+    assert "combined-" in shown
+
+
 def test_generators_are_listed(typed):
     assert "tpe" in typed("search", "generators", "--format", "quiet").split()

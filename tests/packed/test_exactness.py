@@ -15,13 +15,13 @@ from legion.neuro_architecture.spec.architecture import (
 CLOSE = 1e-5
 STEPS = 20
 SETS = {
-    ("bert", "labels"): ("lora", "seq", "dora", "moe", "moe-random"),
+    ("bert", "labels"): ("lora", "seq", "dora", "moe", "moe-random", "combined", "combined-seq"),
     ("roberta", "labels"): ("lora-patterns", "par-gated"),
     ("llama", "labels"): ("seq_layer", "split"),
-    ("llama", "tokens"): ("lora", "seq_layer-gated", "moe", "sparse", "prefix"),
-    ("mistral", "tokens"): ("lora", "par-gated"),
-    ("qwen2", "tokens"): ("lora-patterns", "seq-gated"),
-    ("gpt2", "labels"): ("par", "IA3"),
+    ("llama", "tokens"): ("lora", "seq_layer-gated", "moe", "sparse", "prefix", "combined-seq_layer"),
+    ("mistral", "tokens"): ("lora", "par-gated", "combined"),
+    ("qwen2", "tokens"): ("lora-patterns", "seq-gated", "combined-gated"),
+    ("gpt2", "labels"): ("par", "IA3", "combined-gated", "combined-seq_layer"),
     ("gpt2", "tokens"): ("lora-patterns", "prompt"),
 }
 
@@ -46,8 +46,12 @@ def test_packed_trials_end_with_the_weights_of_separate_peft_trainings(pair):
 
 @pytest.mark.parametrize(
     ("pair", "names"),
-    [(("bert", "labels"), ("lora", "par", "moe", "LoHa")), (("qwen2", "tokens"), ("lora-patterns", "sparse"))],
-    ids=["bert", "qwen2"],
+    [
+        (("bert", "labels"), ("lora", "par", "moe", "LoHa", "combined")),
+        (("qwen2", "tokens"), ("lora-patterns", "sparse", "combined-gated")),
+        (("gpt2", "labels"), ("combined", "combined-seq_layer")),
+    ],
+    ids=["bert", "qwen2", "gpt2"],
 )
 def test_in_fp64_the_two_ways_agree_to_ten_digits(pair, names, double_norms):
     """What parts them in fp32 is rounding and nothing else."""

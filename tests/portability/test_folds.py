@@ -46,6 +46,7 @@ def _cases():
 PLAIN = {"strategy": "Adapter", "bottleneck_size": 5, "non_linearity": "silu"}
 MIXTURE = {"strategy": "MoE", "bottleneck_size": 5, "is_gated": True, "non_linearity": "silu"}
 PATTERNS = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"v_proj": 3.0}}
+COMBINED = {"strategy": "Combined", "rank": 3, "bottleneck_size": 5, "non_linearity": "silu"}
 SUBSETS = [
     ("llama", {"strategy": "LoRA", "rank": 4, "layers": [0, 2], "target_modules": ["q_proj", "down_proj"]}, "merged"),
     ("llama", {"strategy": "LoRA", "rank": 4, **PATTERNS}, "merged"),
@@ -57,6 +58,10 @@ SUBSETS = [
     ("llama", {"strategy": "SparseRouting", "num_experts": 8, "top_k": 3, "rank": 2}, "mixtral"),
     ("gpt2", {"strategy": "Adapter", "bottleneck_size": 5, "placement": "seq_layer", "layers": [2]}, "extra-layers"),
     ("bert", {"strategy": "Adapter", "bottleneck_size": 5, "layers": [0]}, "wider-ffn"),
+    ("llama", {**COMBINED, "first_layer": 1, "boundary": 2, "target_modules": ["q_proj", "down_proj"]}, "wider-ffn"),
+    ("llama", {**COMBINED, "boundary": 2, "placement": "seq_layer"}, "extra-layers"),
+    ("gpt2", {**COMBINED, "boundary": 2, "non_linearity": "gelu"}, "wider-ffn"),
+    ("bert", {**COMBINED, "boundary": 2, "non_linearity": "gelu"}, "wider-ffn"),
 ]
 
 
@@ -136,7 +141,7 @@ def test_stock_peft_has_no_tuner_for_what_plan_calls_impossible_there(tiny_bases
     command = [sys.executable, "-I", "-c", program, *(str(tmp_path / name) for name in kinds)]
     refused = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert refused == [str(tmp_path / name) for name in kinds]
-    assert set(kinds) == {"Adapter", "MoE", "SplitLayer", "SparseRouting"}
+    assert set(kinds) == {"Adapter", "MoE", "SplitLayer", "SparseRouting", "Combined"}
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,18 @@ def test_gpt2_in_llama_cpp_is_bounded_by_its_gelu_table():
     assert planned.bound > 0
 
 
+COMBINED = {"strategy": "Combined", "rank": 4, "bottleneck_size": 8, "non_linearity": "silu"}
+
+
+def test_a_combination_takes_its_bottlenecks_form_with_the_lora_merged():
+    for placement, form in (("par", "wider-ffn"), ("seq_layer", "extra-layers")):
+        planned = _plan("llama", "vllm", **COMBINED, placement=placement)
+        assert (planned.verdict, planned.form) == ("exact", form)
+        assert planned.reason.startswith("below, its LoRA is merged; above, ")
+    with pytest.raises(InvalidValueError, match="cannot take the form canonical-lora"):
+        _plan("llama", "vllm", form="canonical-lora", **COMBINED)
+
+
 @pytest.mark.parametrize(
     ("family", "target", "config", "reason"),
     [
@@ -91,6 +103,11 @@ def test_gpt2_in_llama_cpp_is_bounded_by_its_gelu_table():
         ("llama", "vllm", {"strategy": "Adapter", "non_linearity": "silu", "placement": "seq"}, "no stock block"),
         ("llama", "vllm", {"strategy": "SparseRouting", "layers": [0]}, "in every block or in none"),
         ("llama", "vllm", {"strategy": "PromptTuning"}, "changes no weight"),
+        ("llama", "peft", COMBINED | {"is_gated": True}, "stock PEFT has no Combined"),
+        ("llama", "vllm", COMBINED | {"placement": "seq"}, "above its boundary, it reads the feed-forward network's"),
+        ("llama", "vllm", COMBINED | {"non_linearity": "relu"}, "above its boundary, its relu is not the base's silu"),
+        ("llama", "vllm", COMBINED | {"boundary": 2}, "boundary 2 leaves no block for the bottleneck"),
+        ("bert", "vllm", COMBINED | {"non_linearity": "gelu"}, "this model classifies"),
         ("llama", "vllm", {"strategy": "LoRA", "rank": 4, "target_modules": ["nonsense"]}, "does not fit the base"),
     ],
 )

@@ -215,7 +215,7 @@ def test_virtual_tokens_need_a_causal_model(strategy, anatomy_of):
 
 
 @pytest.mark.parametrize("family", ["bert", "llama", "gpt2"])
-@pytest.mark.parametrize("strategy", sorted(set(strategy_names()) - set(DEFAULT_STRATEGIES)))
+@pytest.mark.parametrize("strategy", sorted(set(strategy_names()) - {*DEFAULT_STRATEGIES, "Combined"}))
 def test_what_fits_can_be_applied_and_what_does_not_is_refused(family, strategy, anatomy_of, load):
     """The rules are those of the code that builds adapters: neither knows of a misfit that the other does not."""
     kind = "classification" if family == "bert" else "summarization"

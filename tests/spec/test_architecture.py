@@ -6,6 +6,9 @@ from legion.foundation.errors import InvalidValueError, UnknownNameError
 from legion.neuro_architecture.spec.architecture import (
     DEFAULT_STRATEGIES,
     PEFT_SIZES,
+    AdapterArchitecture,
+    CombinedArchitecture,
+    LoRAArchitecture,
     parse_architecture,
     semantic_hash,
     strategy_names,
@@ -38,6 +41,15 @@ _CONFIGS = st.one_of(
     st.fixed_dictionaries(
         {"strategy": st.sampled_from(["PrefixTuning", "PromptTuning"])},
         optional={"num_virtual_tokens": st.integers(1, 64)},
+    ),
+    st.fixed_dictionaries(
+        {"strategy": st.just("Combined")},
+        optional={
+            "boundary": st.integers(1, 6),
+            "rank": st.integers(1, 64),
+            "bottleneck_size": st.integers(1, 128),
+            "placement": st.sampled_from(["par", "seq"]),
+        },
     ),
 )
 
@@ -105,6 +117,12 @@ def test_all_mistakes_are_listed_at_once():
         {"strategy": "OFT", "block_size": 0},
         {"strategy": "PrefixTuning", "num_virtual_tokens": 0},
         {"strategy": "PromptTuning", "layers": [0]},
+        {"strategy": "Combined", "boundary": 0},
+        {"strategy": "Combined", "first_layer": 2, "boundary": 2},
+        {"strategy": "Combined", "rank": 0},
+        {"strategy": "Combined", "target_modules": []},
+        {"strategy": "Combined", "placement": "both"},
+        {"strategy": "Combined", "layers": [0]},
     ],
 )
 def test_impossible_architectures_are_refused(config):
@@ -153,3 +171,23 @@ def test_fields_that_came_later_change_a_hash_only_where_they_are_used():
         assert semantic_hash(parse_architecture({"strategy": "LoRA", field: value})) != plain
     unused = {"use_rslora": False, "use_dora": False, "rank_pattern": {}, "alpha_pattern": {}}
     assert semantic_hash(parse_architecture({"strategy": "LoRA"} | unused)) == plain
+
+
+def test_fields_of_a_combination_are_those_of_its_parts():
+    """Types, bounds and defaults alike, so that neither part can know a rule that the whole does not."""
+    fields = CombinedArchitecture.model_fields
+    for part in (LoRAArchitecture, AdapterArchitecture):
+        for name in (part.model_fields.keys() & fields.keys()) - {"strategy"}:
+            mine, theirs = fields[name], part.model_fields[name]
+            assert (mine.annotation, mine.default) == (theirs.annotation, theirs.default), name
+            assert sorted(map(str, mine.metadata)) == sorted(map(str, theirs.metadata)), name
+
+
+def test_parts_of_a_combination_share_the_blocks_from_its_first():
+    architecture = CombinedArchitecture(first_layer=1, boundary=3, rank=4, bottleneck_size=9, dropout=0.1)
+    below, above = architecture.parts(5)
+    assert below == LoRAArchitecture(rank=4, dropout=0.1, layers=(1, 2))
+    assert above == AdapterArchitecture(bottleneck_size=9, dropout=0.1, layers=(3, 4))
+    with pytest.raises(InvalidValueError, match="boundary 3 leaves no block") as caught:
+        architecture.parts(3)
+    assert caught.value.cause == "the model has blocks 0 to 2"

@@ -12,6 +12,7 @@ from legion.neuro_architecture.data.base_models import resolve_base
 from legion.neuro_architecture.data.datasets import read_data
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
+    CombinedArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
     PeftArchitecture,
@@ -29,6 +30,7 @@ ARCHITECTURES = {
     "split": SplitArchitecture(strategy="SplitLayer", rank=4),
     "sparse": SplitArchitecture(strategy="SparseRouting", rank=4),
     "RandLoRA": PeftArchitecture(strategy="RandLoRA", rank=4),
+    "combined": CombinedArchitecture(boundary=2, rank=4, bottleneck_size=16, non_linearity="silu", is_gated=True),
     "prompt": VirtualTokensArchitecture(strategy="PromptTuning", num_virtual_tokens=4),
     "prefix": VirtualTokensArchitecture(strategy="PrefixTuning", num_virtual_tokens=4),
 }

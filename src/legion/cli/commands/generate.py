@@ -106,8 +106,7 @@ def _describe(proposal: ArchitectureProposal) -> str:
         case "LoRA":
             what = _describe_lora(plain)
         case "Adapter":
-            gated = "gated " if "is_gated" in plain else ""
-            what = f"{plain['placement']} {plain['bottleneck_size']} {gated}{plain['non_linearity']}"
+            what = _describe_bottleneck(plain)
         case "MoE" if plain["routing"] == "random":
             what = f"{plain['num_experts']} experts averaged, width {plain['bottleneck_size']}"
         case "MoE":
@@ -116,9 +115,22 @@ def _describe(proposal: ArchitectureProposal) -> str:
             what = f"{plain['num_experts']} {plain['split']} experts, top {plain['top_k']}, r{plain['rank']}"
         case "PrefixTuning" | "PromptTuning":
             what = f"{plain['num_virtual_tokens']} virtual tokens"
+        case "Combined":
+            return _describe_combined(plain, targets)
         case strategy:
             what = " ".join([strategy, *(f"{word} {plain[key]}" for key, word in _SIZE_WORDS.items() if key in plain)])
     return f"{what}{targets}{where}"
+
+
+def _describe_bottleneck(plain: dict[str, Any]) -> str:
+    gated = "gated " if "is_gated" in plain else ""
+    return f"{plain['placement']} {plain['bottleneck_size']} {gated}{plain['non_linearity']}"
+
+
+def _describe_combined(plain: dict[str, Any], targets: str) -> str:
+    first = f" from block {plain['first_layer']}" if "first_layer" in plain else ""
+    below = f"{_describe_lora(plain)}{targets}{first} up to block {plain['boundary'] - 1}"
+    return f"{below}, {_describe_bottleneck(plain)} above"
 
 
 def _describe_lora(plain: dict[str, Any]) -> str:

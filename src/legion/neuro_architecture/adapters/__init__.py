@@ -1,12 +1,13 @@
 """Floor 2: every strategy's adapter on a frozen transformer, applied, removed and stored.
 
-Importing this package registers the bottleneck, the mixture and the split network with PEFT, so that `PeftModel` treats
-them as its own.
+Importing this package registers the bottleneck, the mixture, the split network and the combination with PEFT, so that
+`PeftModel` treats them as its own.
 """
 
 from legion.neuro_architecture.adapters.attachment import remove_adapter, trainable_parameters
 from legion.neuro_architecture.adapters.balancing import auxiliary_loss, expert_usage
 from legion.neuro_architecture.adapters.building import Adapter, build_adapter
+from legion.neuro_architecture.adapters.combined_adapter import CombinedAdapter
 from legion.neuro_architecture.adapters.loading import load_adapter
 from legion.neuro_architecture.adapters.peft_adapter import PeftAdapter
 from legion.neuro_architecture.adapters.random_experts import RandomMixture, average_experts
@@ -20,6 +21,7 @@ __all__ = [
     "Adapter",
     "AdapterRecord",
     "BottleneckAdapter",
+    "CombinedAdapter",
     "ExpertUsage",
     "LoRAAdapter",
     "MoEAdapter",

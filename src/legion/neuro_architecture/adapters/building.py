@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from peft import PeftModel
 
+from legion.neuro_architecture.adapters.combined_adapter import CombinedAdapter
 from legion.neuro_architecture.adapters.peft_adapter import PeftAdapter
 from legion.neuro_architecture.adapters.split_network import SplitAdapter
 from legion.neuro_architecture.adapters.strategies import BottleneckAdapter, LoRAAdapter, MoEAdapter
@@ -13,6 +14,7 @@ from legion.neuro_architecture.adapters.virtual_tokens_adapter import VirtualTok
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     AnyArchitecture,
+    CombinedArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
     PeftArchitecture,
@@ -40,16 +42,20 @@ def build_adapter(architecture: AnyArchitecture) -> Adapter:
     """The adapter of an architecture."""
     fields = architecture.model_dump()
     strategy = fields.pop("strategy")
+    built: Adapter
     match architecture:
         case LoRAArchitecture():
-            return LoRAAdapter(**fields)
+            built = LoRAAdapter(**fields)
         case AdapterArchitecture():
-            return BottleneckAdapter(**fields)
+            built = BottleneckAdapter(**fields)
         case MoEArchitecture():
-            return MoEAdapter(**fields)
+            built = MoEAdapter(**fields)
         case SplitArchitecture():
-            return SplitAdapter(strategy, **fields)
+            built = SplitAdapter(strategy, **fields)
         case PeftArchitecture():
-            return PeftAdapter(strategy, **fields)
+            built = PeftAdapter(strategy, **fields)
         case VirtualTokensArchitecture():
-            return VirtualTokensAdapter(strategy, **fields)
+            built = VirtualTokensAdapter(strategy, **fields)
+        case CombinedArchitecture():
+            built = CombinedAdapter(**fields)
+    return built

@@ -9,11 +9,10 @@ from peft import LoraConfig, PeftModel
 
 from legion.neuro_architecture.adapters.attachment import attach, peft_fields, refuse_adapted
 from legion.neuro_architecture.adapters.bottleneck import BottleneckConfig
+from legion.neuro_architecture.adapters.fields import bottleneck_fields, exact_activation, lora_fields
 from legion.neuro_architecture.adapters.mixture import MixtureConfig
-from legion.neuro_architecture.adapters.norms import norm_of
 from legion.neuro_architecture.adapters.targets import choose_ffn_sites, choose_linears, path_pattern
-from legion.neuro_architecture.anatomy import ModelAnatomy, inspect_model
-from legion.neuro_architecture.anatomy.inspection import activation_name
+from legion.neuro_architecture.anatomy import inspect_model
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     LoRAArchitecture,
@@ -98,18 +97,7 @@ class LoRAAdapter:
         architecture = self._architecture
         linears = choose_linears(anatomy, architecture)
         paths = [linear.path for linear in linears]
-        config = LoraConfig(
-            r=architecture.rank,
-            lora_alpha=architecture.alpha,
-            lora_dropout=architecture.dropout,
-            use_rslora=architecture.use_rslora,
-            use_dora=architecture.use_dora,
-            rank_pattern=dict(sorted(architecture.rank_pattern.items())),
-            alpha_pattern=dict(sorted(architecture.alpha_pattern.items())),
-            target_modules=path_pattern(paths),
-            fan_in_fan_out=linears[0].is_transposed,
-            **peft_fields(anatomy),
-        )
+        config = LoraConfig(**lora_fields(architecture, linears), **peft_fields(anatomy))
         return attach(model, config, architecture, model_type=anatomy.model_type, paths=paths, seed=seed)
 
 
@@ -175,21 +163,8 @@ class BottleneckAdapter:
         anatomy = inspect_model(model)
         architecture = self._architecture
         sites = choose_ffn_sites(anatomy, architecture.layers, architecture.placement)
-        norm = norm_of(model, anatomy) if architecture.placement == "seq_layer" else None
         paths = [site.path for site in sites]
-        config = BottleneckConfig(
-            hidden_size=anatomy.hidden_size,
-            bottleneck_size=architecture.bottleneck_size,
-            activation=_exact_activation(model, anatomy, architecture.non_linearity),
-            placement=architecture.placement,
-            style=sites[0].style,
-            is_gated=architecture.is_gated,
-            dropout=architecture.dropout,
-            norm=norm.kind if norm else None,
-            norm_eps=norm.eps if norm else 0.0,
-            target_modules=path_pattern(paths),
-            **peft_fields(anatomy),
-        )
+        config = BottleneckConfig(**bottleneck_fields(architecture, model, anatomy, sites), **peft_fields(anatomy))
         return attach(model, config, architecture, model_type=anatomy.model_type, paths=paths, seed=seed)
 
 
@@ -271,7 +246,7 @@ class MoEAdapter:
             load_balancing=architecture.load_balancing,
             load_balancing_coefficient=architecture.load_balancing_coefficient,
             bottleneck_size=architecture.bottleneck_size,
-            activation=_exact_activation(model, anatomy, architecture.non_linearity),
+            activation=exact_activation(model, anatomy, architecture.non_linearity),
             style=sites[0].style,
             is_gated=architecture.is_gated,
             routing=architecture.routing,
@@ -279,7 +254,3 @@ class MoEAdapter:
             **peft_fields(anatomy),
         )
         return attach(model, config, architecture, model_type=anatomy.model_type, paths=paths, seed=seed)
-
-
-def _exact_activation(model: Any, anatomy: ModelAnatomy, non_linearity: NonLinearity) -> str:
-    return activation_name(model) if non_linearity == anatomy.non_linearity else non_linearity

@@ -8,7 +8,12 @@ from enum import IntEnum
 from typing import Final, final
 
 from legion.neuro_architecture.anatomy import ModelAnatomy
-from legion.neuro_architecture.spec.architecture import AdapterArchitecture, AnyArchitecture, MoEArchitecture
+from legion.neuro_architecture.spec.architecture import (
+    AdapterArchitecture,
+    AnyArchitecture,
+    CombinedArchitecture,
+    MoEArchitecture,
+)
 
 __all__ = ["Cut", "Stage", "expected_cut", "passes_below"]
 
@@ -55,6 +60,8 @@ class Cut:
 
 def expected_cut(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> Cut:
     """Where an adapter's pass will begin, told before it is built; it may turn out to begin further up, never below."""
+    if isinstance(architecture, CombinedArchitecture):
+        return Cut(architecture.first_layer)
     block = min(getattr(architecture, "layers", None) or (0,))
     if not isinstance(architecture, AdapterArchitecture | MoEArchitecture):
         return Cut(block)

@@ -40,6 +40,7 @@ def variants(facts: BaseFacts) -> dict[str, AnyArchitecture]:
     gated: dict[str, Any] = {"is_gated": True, "non_linearity": own}
     adapter: dict[str, Any] = {"strategy": "Adapter", "bottleneck_size": 8, "non_linearity": own}
     mixture: dict[str, Any] = {"strategy": "MoE", "num_experts": 4, "bottleneck_size": 8, "non_linearity": own}
+    combined: dict[str, Any] = {"strategy": "Combined", "rank": 4, "bottleneck_size": 8, "non_linearity": own}
     lora: dict[str, Any] = {"strategy": "LoRA", "rank": 4}
     configs: dict[str, dict[str, Any]] = {
         "LoRA": lora,
@@ -57,6 +58,11 @@ def variants(facts: BaseFacts) -> dict[str, AnyArchitecture]:
         "MoE, random routing, plain": mixture | {"routing": "random", "top_k": 1},
         "SplitLayer": {"strategy": "SplitLayer", "num_experts": 4, "rank": 4},
         "SparseRouting": {"strategy": "SparseRouting", "num_experts": 4, "top_k": 2, "rank": 4},
+        "Combined, par, gated": combined | gated,
+        "Combined, par, plain": combined,
+        "Combined, seq": combined | {"placement": "seq"},
+        "Combined, seq_layer, gated": combined | gated | {"placement": "seq_layer"},
+        "Combined, seq_layer, plain": combined | {"placement": "seq_layer"},
     }
     told = {config["strategy"] for config in configs.values()}
     configs |= {name: {"strategy": name} for name in strategy_names() if name not in told}

@@ -15,6 +15,7 @@ from legion.neuro_architecture.space.validity import find_mistakes
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     AnyArchitecture,
+    CombinedArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
     PeftArchitecture,
@@ -84,6 +85,8 @@ def plan(
             planned = _insist(planner(stage, adapter), form)
         case SplitArchitecture():
             planned = _insist(_plan_split(stage, adapter), form)
+        case CombinedArchitecture():
+            planned = _insist(_plan_combined(stage, adapter), form)
         case VirtualTokensArchitecture():
             planned = _insist(_plan_virtual_tokens(stage, adapter), form)
     return planned
@@ -210,6 +213,14 @@ def _plan_bottleneck(stage: _Stage, adapter: AdapterArchitecture) -> Portability
             "train it with placement par",
         )
     return stage.exact("extra-layers", "behind a block it is one more block whose attention is silent")
+
+
+def _plan_combined(stage: _Stage, adapter: CombinedArchitecture) -> PortabilityPlan:
+    """The form is the bottleneck's: the LoRA merges into the same checkpoint."""
+    _, above = adapter.parts(stage.base.anatomy.num_layers)
+    planned = _plan_bottleneck(stage, above)
+    told = "below, its LoRA is merged; above" if planned.is_possible else "above its boundary"
+    return planned if stage.target == "peft" else planned.model_copy(update={"reason": f"{told}, {planned.reason}"})
 
 
 def _plan_average(stage: _Stage, adapter: MoEArchitecture) -> PortabilityPlan:

@@ -10,6 +10,7 @@ from typing import Any, final
 
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
@@ -75,6 +76,14 @@ class TrainedForm:
                 tensors[f"{path}.{name}"] = weight.detach()
         return tensors
 
+    def network_tensors(self) -> dict[str, torch.Tensor]:
+        """As `base_tensors`, with LoRAs merged; what stands at networks or blocks is left for a fold to place."""
+        tensors = self.base_tensors()
+        for path, layer in self._tuner_layers():
+            if isinstance(layer, LoraLayer):
+                tensors |= _merged(path, layer)
+        return tensors
+
     def merged_tensors(self) -> dict[str, torch.Tensor]:
         """As `base_tensors`, with every adapted layer's weights merged; one layer at a time is copied.
 
@@ -83,13 +92,7 @@ class TrainedForm:
         """
         tensors = self.base_tensors()
         for path, layer in self._tuner_layers():
-            merged = copy.deepcopy(layer)
-            try:
-                merged.merge(safe_merge=True)
-            except NotImplementedError as error:
-                raise NotPortableError(f"the adapter at {path} cannot be merged into a weight") from error
-            for name, weight in merged.get_base_layer().named_parameters():
-                tensors[f"{path}.{name}"] = weight.detach()
+            tensors |= _merged(path, layer)
         return tensors
 
     def correction(self, path: str, kind: str) -> nn.Module | None:
@@ -150,6 +153,16 @@ class TrainedForm:
         for path, module in self.model.get_base_model().named_modules():
             if isinstance(module, BaseTunerLayer | ModulesToSaveWrapper):
                 yield path.replace(".base_layer", ""), module
+
+
+def _merged(path: str, layer: BaseTunerLayer) -> dict[str, torch.Tensor]:
+    """The weights at `path` with the layer's adapter in them; a copy of one layer is merged."""
+    merged = copy.deepcopy(layer)
+    try:
+        merged.merge(safe_merge=True)
+    except NotImplementedError as error:
+        raise NotPortableError(f"the adapter at {path} cannot be merged into a weight") from error
+    return {f"{path}.{name}": weight.detach() for name, weight in merged.get_base_layer().named_parameters()}
 
 
 def load_trained(adapter_folder: Path, base: BaseModel, *, kind: TaskKind, labels: Sequence[str] = ()) -> TrainedForm:

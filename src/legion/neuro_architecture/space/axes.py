@@ -8,7 +8,16 @@ from legion.neuro_architecture.anatomy.values import ModelAnatomy
 from legion.neuro_architecture.space.sites import layer_sets
 from legion.neuro_architecture.spec.architecture import AnyArchitecture, NonLinearity
 
-__all__ = ["TARGET_SETS", "BlockSets", "Member", "bottleneck_kinds", "each_start", "layer_axis", "widest_below"]
+__all__ = [
+    "TARGET_SETS",
+    "BlockSets",
+    "Member",
+    "bottleneck_kinds",
+    "each_start",
+    "layer_axis",
+    "narrowest_linear",
+    "widest_below",
+]
 
 Member = tuple[AnyArchitecture, float]
 BlockSets = list[tuple[tuple[int, ...] | None, int]]  # adapted blocks (None: all), and their prior weight
@@ -41,6 +50,11 @@ def bottleneck_kinds(anatomy: ModelAnatomy) -> list[tuple[NonLinearity, bool, in
     if anatomy.is_ffn_gated:
         kinds.append((own, True, _OWN_NON_LINEARITY_WEIGHT))
     return kinds + [(other, False, 1) for other in _NON_LINEARITIES if other != own]
+
+
+def narrowest_linear(anatomy: ModelAnatomy) -> int:
+    """The least width of a block's linear layers, which bounds the rank of a LoRA on all of them."""
+    return min(min(linear.in_features, linear.out_features) for linear in anatomy.layers[0].linears)
 
 
 def widest_below(width: int, grid: dict[int, int], wanted: int) -> int:

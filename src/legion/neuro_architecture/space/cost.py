@@ -12,6 +12,7 @@ from legion.neuro_architecture.space.work import BYTES_PER_WEIGHT, Work, adapter
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     AnyArchitecture,
+    CombinedArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
     PeftArchitecture,
@@ -78,6 +79,8 @@ def count_adapter_parameters(architecture: AnyArchitecture, anatomy: ModelAnatom
             return _method_parameters(architecture, anatomy)
         case VirtualTokensArchitecture():
             return architecture.num_virtual_tokens * _virtual_token_parameters(architecture, anatomy)
+        case CombinedArchitecture():
+            return sum(count_adapter_parameters(part, anatomy) for part in architecture.parts(anatomy.num_layers))
         case AdapterArchitecture():
             in_one = _bottleneck_parameters(architecture, anatomy.hidden_size)
             in_one += anatomy.final_norm_parameters if architecture.placement == "seq_layer" else 0

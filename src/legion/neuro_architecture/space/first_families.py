@@ -11,7 +11,14 @@ from itertools import product
 from typing import Final, Literal
 
 from legion.neuro_architecture.anatomy.values import ModelAnatomy
-from legion.neuro_architecture.space.axes import TARGET_SETS, BlockSets, Member, bottleneck_kinds, widest_below
+from legion.neuro_architecture.space.axes import (
+    TARGET_SETS,
+    BlockSets,
+    Member,
+    bottleneck_kinds,
+    narrowest_linear,
+    widest_below,
+)
 from legion.neuro_architecture.space.sites import target_sets
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
@@ -50,10 +57,9 @@ def first_default(strategy: Literal["LoRA", "Adapter", "MoE"], anatomy: ModelAna
     """LoRA of rank 8 and alpha 16 on all linear layers; a parallel bottleneck of 64; four experts of 16 with the top
     two; each on all blocks.
     """
-    lora_width = min(min(linear.in_features, linear.out_features) for linear in anatomy.layers[0].linears)
     match strategy:
         case "LoRA":
-            rank = widest_below(lora_width, LORA_RANKS, _DEFAULT_RANK)
+            rank = widest_below(narrowest_linear(anatomy), LORA_RANKS, _DEFAULT_RANK)
             return LoRAArchitecture(rank=rank, alpha=2.0 * rank)
         case "Adapter":
             size = widest_below(anatomy.hidden_size, BOTTLENECK_SIZES, _DEFAULT_BOTTLENECK_SIZE)

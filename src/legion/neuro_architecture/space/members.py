@@ -14,6 +14,7 @@ from typing import Final
 
 from legion.neuro_architecture.anatomy.values import ModelAnatomy
 from legion.neuro_architecture.space.axes import BlockSets, Member, layer_axis
+from legion.neuro_architecture.space.combinations import combined_members, default_combined
 from legion.neuro_architecture.space.first_families import adapter_members, first_default, lora_members, moe_members
 from legion.neuro_architecture.space.other_families import (
     default_method,
@@ -57,6 +58,8 @@ def members(strategy: Strategy, anatomy: ModelAnatomy, blocks: BlockSets | None 
             made = moe_members(anatomy, blocks)
         case "SplitLayer" | "SparseRouting":
             made = split_members(strategy, blocks)
+        case "Combined":
+            made = combined_members(anatomy, blocks)
         case "PrefixTuning" | "PromptTuning":
             made = virtual_token_members(strategy)
         case _:
@@ -103,6 +106,8 @@ def default_member(strategy: Strategy, anatomy: ModelAnatomy) -> AnyArchitecture
             return first_default(strategy, anatomy)
         case "SplitLayer" | "SparseRouting":
             return default_split(strategy, anatomy)
+        case "Combined":
+            return default_combined(anatomy)
         case "PrefixTuning" | "PromptTuning":
             return VirtualTokensArchitecture(strategy=strategy)
         case _:

@@ -15,6 +15,7 @@ from legion.neuro_architecture.space.sites import adapted_layers, served_form
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     AnyArchitecture,
+    CombinedArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
     PeftArchitecture,
@@ -98,6 +99,10 @@ def _serving_path(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> _Shar
             return 0.0, "merges into the base's own weights: the served model has the base's shapes"
         case AdapterArchitecture() as bottleneck:
             return _bottleneck_path(bottleneck, anatomy)
+        case CombinedArchitecture() as combined:
+            below, above = combined.parts(anatomy.num_layers)
+            share, explanation = _bottleneck_path(above, anatomy)
+            return share, f"merges into the lowest {len(below.layers or ())} adapted blocks; above, {explanation}"
         case MoEArchitecture() | SplitArchitecture() as mixture:
             return _routed_path(mixture)
         case VirtualTokensArchitecture(num_virtual_tokens=count):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from legion.neuro_architecture.anatomy.values import LayerAnatomy, LinearSite, ModelAnatomy
@@ -12,6 +13,7 @@ from legion.neuro_architecture.space.peft_methods import canonical_size
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     AnyArchitecture,
+    CombinedArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
     PeftArchitecture,
@@ -41,6 +43,7 @@ _Kind = TypeVar(
     SplitArchitecture,
     PeftArchitecture,
     VirtualTokensArchitecture,
+    CombinedArchitecture,
 )
 
 ALL_LINEAR: Final = "all-linear"
@@ -54,6 +57,8 @@ def adapted_layers(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> tupl
     """The blocks that the architecture changes, all of them for virtual tokens; indices beyond the model are left
     out.
     """
+    if isinstance(architecture, CombinedArchitecture):
+        return anatomy.layers[architecture.first_layer :]
     if isinstance(architecture, VirtualTokensArchitecture) or architecture.layers is None:
         return anatomy.layers
     return tuple(layer for layer in anatomy.layers if layer.index in architecture.layers)
@@ -117,6 +122,12 @@ def target_sets(anatomy: ModelAnatomy) -> dict[str, tuple[str, ...]]:
     Names are the model's own. A fused query-key-value projection stands for query and value. A set that the model
     does not have, or that equals an earlier one, is left out.
     """
+    return dict(_target_sets(anatomy))
+
+
+@functools.lru_cache(maxsize=8)
+def _target_sets(anatomy: ModelAnatomy) -> Mapping[str, tuple[str, ...]]:
+    """Asked for once for every architecture of a space, and slow in deep models."""
     layer = anatomy.layers[0]
     attention = tuple(linear.name for linear in layer.linears if _is_attention(linear, layer))
     candidates = {
@@ -157,6 +168,8 @@ def canonical(architecture: _Kind, anatomy: ModelAnatomy) -> _Kind:
 def _canonical_changes(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> dict[str, Any]:
     if isinstance(architecture, VirtualTokensArchitecture):
         return {}
+    if isinstance(architecture, CombinedArchitecture):
+        return {"target_modules": _canonical_targets(architecture.target_modules, anatomy)}
     layers = {"layers": _canonical_layers(architecture.layers, anatomy)}
     match architecture:
         case LoRAArchitecture():
@@ -221,7 +234,7 @@ def served_form(architecture: AnyArchitecture) -> AnyArchitecture:
             fields = type(architecture).model_fields
             names = ("load_balancing", "load_balancing_coefficient")
             return architecture.model_copy(update={name: fields[name].default for name in names})
-        case LoRAArchitecture() | AdapterArchitecture():
+        case LoRAArchitecture() | AdapterArchitecture() | CombinedArchitecture():
             return architecture.model_copy(update={"dropout": 0.0})
         case PeftArchitecture() | VirtualTokensArchitecture():
             return architecture

@@ -9,6 +9,7 @@ from legion.neuro_architecture.space.sites import target_sets
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     AnyArchitecture,
+    CombinedArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
     SplitArchitecture,
@@ -26,7 +27,7 @@ def traits_of(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> dict[str,
     """Each choice by its name: numbers where there is an order, words elsewhere.
 
     `scale` is alpha over rank, but alpha itself for rsLoRA; `activation` says whether it is gated; `layers` is
-    `all`, a range (`3-5`) or a list (`1,3,5`).
+    `all`, a range (`3-5`) or a list (`1,3,5`); `boundary` is the lowest block with a combination's bottleneck.
     """
     match architecture:
         case LoRAArchitecture():
@@ -61,6 +62,17 @@ def traits_of(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> dict[str,
                 "split": architecture.split,
                 "balance": "on" if architecture.load_balancing else "off",
             }
+        case CombinedArchitecture():
+            first = architecture.first_layer
+            return {
+                "boundary": architecture.boundary,
+                "rank": architecture.rank,
+                "targets": _targets(architecture.target_modules, anatomy),
+                "placement": architecture.placement,
+                "bottleneck_size": architecture.bottleneck_size,
+                "activation": _activation(architecture),
+                "layers": block_label(tuple(range(first, anatomy.num_layers)) if first else None),
+            }
         case VirtualTokensArchitecture():
             return {"num_virtual_tokens": architecture.num_virtual_tokens}
         case _:
@@ -86,7 +98,7 @@ def _form(architecture: LoRAArchitecture) -> str:
     return "wider_feed_forward" if architecture.rank_pattern else "plain"
 
 
-def _activation(architecture: AdapterArchitecture | MoEArchitecture) -> str:
+def _activation(architecture: AdapterArchitecture | MoEArchitecture | CombinedArchitecture) -> str:
     return f"gated_{architecture.non_linearity}" if architecture.is_gated else architecture.non_linearity
 
 

@@ -11,6 +11,7 @@ from legion.neuro_architecture.space.sites import ALL_LINEAR, adapted_layers, ad
 from legion.neuro_architecture.spec.architecture import (
     AdapterArchitecture,
     AnyArchitecture,
+    CombinedArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
     PeftArchitecture,
@@ -31,11 +32,14 @@ def find_mistakes(architecture: AnyArchitecture, anatomy: ModelAnatomy) -> list[
     narrowest target's width; what PEFT asks of a method's size; a bottleneck is below the hidden size; top_k is at
     most num_experts; gated bottlenecks stand only beside gated feed-forward networks of the same activation, because
     they fold into nothing else; a bottleneck behind the block needs a block that does not end in a norm; a network is
-    split only where it is gated, without biases, and divisible; virtual tokens stand before text, in causal models.
+    split only where it is gated, without biases, and divisible; virtual tokens stand before text, in causal models; a
+    combination has blocks on both sides of its boundary, and each part follows the rules of its kind.
     """
     match architecture:
         case VirtualTokensArchitecture():
             return _causal_mistakes(architecture, anatomy)
+        case CombinedArchitecture():
+            return _combined_mistakes(architecture, anatomy)
         case LoRAArchitecture():
             own = _target_mistakes(architecture, anatomy)
             own += _pattern_mistakes(architecture, anatomy) + _rank_mistakes(architecture, anatomy)
@@ -63,6 +67,15 @@ def _causal_mistakes(architecture: VirtualTokensArchitecture, anatomy: ModelAnat
     if anatomy.is_causal:
         return []
     return [f"{architecture.strategy} stands before a text that goes on, and this {anatomy.model_type} is not causal"]
+
+
+def _combined_mistakes(architecture: CombinedArchitecture, anatomy: ModelAnatomy) -> list[str]:
+    if architecture.boundary >= anatomy.num_layers:
+        last = anatomy.num_layers - 1
+        return [
+            f"boundary {architecture.boundary} leaves no block for the bottleneck: the model has layers 0 to {last}"
+        ]
+    return [mistake for part in architecture.parts(anatomy.num_layers) for mistake in find_mistakes(part, anatomy)]
 
 
 def _target_mistakes(architecture: LoRAArchitecture | PeftArchitecture, anatomy: ModelAnatomy) -> list[str]:

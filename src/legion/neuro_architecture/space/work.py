@@ -26,6 +26,7 @@ from legion.neuro_architecture.spec.architecture import (
     WIDEST_DENSE_MIXTURE,
     AdapterArchitecture,
     AnyArchitecture,
+    CombinedArchitecture,
     LoRAArchitecture,
     MoEArchitecture,
     PeftArchitecture,
@@ -115,6 +116,9 @@ def adapter_work(architecture: AnyArchitecture, anatomy: ModelAnatomy, sequence_
             return _method_work(architecture, anatomy, sequence_length)
         case VirtualTokensArchitecture():
             return _virtual_token_work(architecture, anatomy, sequence_length)
+        case CombinedArchitecture():
+            parts = architecture.parts(anatomy.num_layers)
+            return sum((adapter_work(part, anatomy, sequence_length) for part in parts), Work())
         case AdapterArchitecture():
             in_one = _bottleneck_work(architecture, anatomy, sequence_length)
         case MoEArchitecture(routing="random"):

@@ -18,6 +18,7 @@ __all__ = [
     "AdapterArchitecture",
     "AnyArchitecture",
     "Architecture",
+    "CombinedArchitecture",
     "LoRAArchitecture",
     "MoEArchitecture",
     "NonLinearity",
@@ -78,6 +79,7 @@ Strategy = Literal[
     "GraLoRA",
     "PrefixTuning",
     "PromptTuning",
+    "Combined",
 ]
 NonLinearity = Literal["relu", "gelu", "silu"]
 Placement = Literal["par", "seq", "seq_layer"]
@@ -341,6 +343,76 @@ class VirtualTokensArchitecture(Value):
     num_virtual_tokens: Positive = 16
 
 
+class CombinedArchitecture(Value):
+    """LoRA in the lower blocks, a bottleneck at the feed-forward network in the upper ones.
+
+    Kinds of adapters are mixed within a block in arXiv:2110.04366, and block by block by search in arXiv:2301.12132;
+    one border by depth, so that both parts fold, is ours. `parts` gives the two as architectures of their own kinds:
+    what their fields mean, cost and may be is said there.
+
+    Attributes:
+        first_layer: Index of the lowest adapted block.
+        boundary: Index of the lowest block with a bottleneck; the LoRA ends below it.
+        rank: As in `LoRAArchitecture`, for the lower blocks.
+        alpha: Likewise.
+        target_modules: Likewise.
+        bottleneck_size: As in `AdapterArchitecture`, for the upper blocks.
+        non_linearity: Likewise.
+        placement: Likewise.
+        is_gated: Likewise.
+        dropout: Of both: share of A's inputs below, of the bottleneck's inner activations above.
+    """
+
+    strategy: Literal["Combined"] = "Combined"
+    first_layer: Annotated[int, Field(ge=0)] = 0
+    boundary: Positive = 1
+    rank: Positive = 8
+    alpha: PositiveFloat = 16.0
+    target_modules: TargetModules = ("all-linear",)
+    bottleneck_size: Positive = 64
+    non_linearity: NonLinearity = "gelu"
+    placement: Placement = "par"
+    is_gated: bool = False
+    dropout: Dropout = 0.0
+
+    @model_validator(mode="after")
+    def _has_blocks_below(self) -> CombinedArchitecture:
+        if self.first_layer >= self.boundary:
+            raise ValueError(f"first_layer {self.first_layer} leaves no block below the boundary {self.boundary}")
+        return self
+
+    def parts(self, num_layers: int) -> tuple[LoRAArchitecture, AdapterArchitecture]:
+        """What stands below the boundary, and what stands from it to the last block.
+
+        Args:
+            num_layers: Blocks of the model.
+
+        Raises:
+            InvalidValueError: no block is left above the boundary.
+        """
+        if self.boundary >= num_layers:
+            raise InvalidValueError(
+                f"boundary {self.boundary} leaves no block for the bottleneck",
+                cause=f"the model has blocks 0 to {num_layers - 1}",
+            )
+        below = LoRAArchitecture(
+            rank=self.rank,
+            alpha=self.alpha,
+            dropout=self.dropout,
+            target_modules=self.target_modules,
+            layers=tuple(range(self.first_layer, self.boundary)),
+        )
+        above = AdapterArchitecture(
+            bottleneck_size=self.bottleneck_size,
+            non_linearity=self.non_linearity,
+            placement=self.placement,
+            is_gated=self.is_gated,
+            dropout=self.dropout,
+            layers=tuple(range(self.boundary, num_layers)),
+        )
+        return below, above
+
+
 AnyArchitecture = (
     LoRAArchitecture
     | AdapterArchitecture
@@ -348,6 +420,7 @@ AnyArchitecture = (
     | SplitArchitecture
     | PeftArchitecture
     | VirtualTokensArchitecture
+    | CombinedArchitecture
 )
 Architecture = Annotated[AnyArchitecture, Field(discriminator="strategy")]
 _ARCHITECTURE: Final[TypeAdapter[AnyArchitecture]] = TypeAdapter(Architecture)

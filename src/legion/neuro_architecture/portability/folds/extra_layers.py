@@ -32,7 +32,7 @@ def fold_extra_layers(trained: TrainedForm) -> StockCheckpoint:
     Raises:
         NotPortableError: no block carries an adapter.
     """
-    base = trained.base_tensors()
+    base = trained.network_tensors()
     found = {layer.index: units_at(trained, layer.path) for layer in trained.layers}
     present = [units for units in found.values() if units is not None]
     if not present:

@@ -2,7 +2,8 @@
 
 W_down f(W_up x) is a sum over units, so m units beside I units are one network of I + m units. Blocks without an
 adapter get silent units (f(0) * 0), and so does what is missing to a multiple of `BLOCK`. A plain bottleneck beside a
-gated network needs the biases that Llama's `mlp_bias` gives: its units are f(w x + b) * (0 x + 1).
+gated network needs the biases that Llama's `mlp_bias` gives: its units are f(w x + b) * (0 x + 1). Of a combination the
+LoRA in the blocks below is merged.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def fold_wider_ffn(trained: TrainedForm) -> StockCheckpoint:
     Raises:
         NotPortableError: the config has no word for the width, or no block carries an adapter.
     """
-    tensors = trained.base_tensors()
+    tensors = trained.network_tensors()
     found = {layer.index: units_at(trained, layer.par.path) for layer in trained.layers}
     sizes = {units.up.shape[0] for units in found.values() if units is not None}
     key = trained.facts.ffn_width_key
