@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from legion.neuro_architecture.analysis import render_report
+from legion.neuro_architecture.spec.measurement import Measurement
 
 
 class Page(HTMLParser):
@@ -72,6 +73,16 @@ def test_errors_units_weights_machine_and_data_are_there(page, summary):
     for name in summary.weights_used:
         assert name in page.text
     assert "metric / the bare base's" in page.text
+
+
+def test_forgetting_has_a_column_where_a_causal_model_was_adapted(page, result_of, summary_of, tmp_path):
+    assert "forgetting" not in page.text
+    result = result_of()
+    found = result.measurements | {"forgetting": Measurement.measured(0.127, "nats", n=32, error=0.004)}
+    written = summary_of([result.model_copy(update={"measurements": found})], task_kind="summarization")
+    text = Page(render_report(written, tmp_path / "causal.html").read_text(encoding="utf-8")).text
+    assert "forgetting" in text
+    assert "0.127 ± 0.004" in text
 
 
 def test_three_charts_are_drawn(page):

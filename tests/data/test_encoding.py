@@ -148,6 +148,23 @@ def test_control_tokens_in_a_text_stay_text(classes, causal):
     assert encoder.encode_text("good <eos> film").count(causal.eos_token_id) == plain
 
 
+def test_plain_text_stands_without_prompt_and_all_but_its_first_token_are_labels(causal):
+    encoder = headlines(causal)
+    plain, short = encoder.encode_plain(["the good film is long", "film"])
+    assert plain.labels == [-100, *plain.input_ids[1:]]
+    assert len(plain.input_ids) == len(short.input_ids) + 4
+    assert len(plain.input_ids) < len(encoder.encode_text("the good film is long"))
+    padded = encoder.collate([plain, short])["labels"][1]
+    assert padded[len(short.input_ids) :].eq(-100).all()
+
+
+def test_plain_text_is_refused_where_it_is_blank_or_nobody_foretells(causal, classes):
+    with pytest.raises(InvalidValueError, match="blank"):
+        headlines(causal).encode_plain(["film", " "])
+    with pytest.raises(InvalidValueError, match="causal"):
+        classes.encode_plain(["film"])
+
+
 def test_collate_pads_right_and_masks(classes):
     items = [classes.encode(example("good")), classes.encode(example("the old man", "bad"))]
     batch = classes.collate(items)

@@ -94,9 +94,18 @@ def test_a_part_of_time_is_kept_for_the_end_and_none_of_the_trials():
     assert parse_budget("10trials").left(seconds=50.0, trials=3, flops=0.0, reserve=0.4) == 7.0
 
 
+@pytest.mark.parametrize(("objectives", "constraints"), [(["forgetting"], []), ([], ["forgetting<=0.1"])])
+def test_forgetting_is_measured_where_a_language_model_is_adapted_and_refused_elsewhere(objectives, constraints):
+    criteria = Criteria.of(["accuracy", *objectives], constraints, {})
+    criteria.refuse_unmeasured("summarization")
+    assert criteria.is_evaluated
+    with pytest.raises(InvalidValueError, match="forgetting cannot be measured on a classification task") as caught:
+        criteria.refuse_unmeasured("classification")
+    assert "trained anew" in caught.value.cause
+    assert "summarization" in caught.value.hint
+
+
 def test_criteria_know_what_they_can_measure():
-    with pytest.raises(InvalidValueError, match="forgetting"):
-        Criteria.of(["accuracy", "forgetting"], [], {})
     with pytest.raises(UnknownNameError):
         Criteria.of(["acuracy"], [], {})
     with pytest.raises(UnknownNameError):

@@ -213,6 +213,33 @@ def test_the_front_is_trained_anew_with_every_seed_and_measured_on_the_test_spli
         assert (metrics.state, record["steps"]) == (TrialState.COMPLETED, 6)
 
 
+def test_forgetting_is_an_objective_of_a_summarization_study(ground, summarization_data, tiny_folders):
+    found = run(
+        "4trials",
+        settings=ground,
+        name="remembering",
+        data=str(summarization_data),
+        base=str(tiny_folders["llama"]),
+        objectives=["accuracy", "forgetting"],
+        constraints=["forgetting<=5"],
+        final={"top": 1, "seeds": 2, "steps": 4},
+    )
+    ended = [trial.looks[-1].values for trial in found.trials.values() if trial.phase == "completed"]
+    assert ended
+    assert all(set(values) == {"accuracy", "forgetting"} for values in ended)
+    assert all(values["forgetting"] != 0.0 for values in ended)
+    assert found.history[-1].hypervolume is not None
+    (final,) = found.final
+    assert final.errors["forgetting"] > 0.0
+    assert found.baseline["values"]["forgetting"] == 0.0
+
+
+def test_forgetting_of_a_classifier_is_refused_before_anything_is_written(ground):
+    with pytest.raises(InvalidValueError, match="forgetting cannot be measured on a classification task"):
+        run(settings=ground, name="refused", objectives=["accuracy", "forgetting"])
+    assert not StudyStore(ground, "refused").folder.exists()
+
+
 def test_the_record_for_the_pictures_holds_what_happened(ground, finished):
     inner = replace(ground, workspace=StudyStore(ground, "small").folder)
     record = study_record(finished, inner)

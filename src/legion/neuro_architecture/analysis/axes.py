@@ -44,6 +44,7 @@ _AXES: Final = (
     Axis("adapter_size_bytes", "Size of the adapter", "bytes", "minimise"),
     Axis("safety_violations", "Safety violations", "count", "minimise"),
     Axis("robustness", "Metric kept under perturbations", "ratio to clean", "maximise"),
+    Axis("forgetting", "Plain text foretold worse than by the bare base", "nats a token", "minimise"),
     Axis("cost", "Cost against the bare base", "geometric mean of ratios", "minimise"),
     Axis("score", "Composite score", "weighted sum of terms", "maximise"),
 )

@@ -25,19 +25,24 @@ _COLUMNS: Final = (
     ("violations", "count", "safety_violations", 0, False),
     ("robustness", "ratio to clean", "robustness", 3, False),
 )
+_OF_CAUSAL_MODELS: Final = (("forgetting", "nats a token", "forgetting", 3, False),)
 
 
 def candidate_table(summary: EvaluationSummary) -> str:
     """All candidates, best first, the bare base above them, those without a score below."""
     metric = "ROUGE-L" if summary.metric == "rouge_l" else "accuracy"
     titles = [("#", "", ""), ("candidate", "", ""), ("score", "", "number"), (metric, "test, share", "number")]
-    titles += [(title, unit, "number") for title, unit, *_ in _COLUMNS]
+    titles += [(title, unit, "number") for title, unit, *_ in _columns(summary)]
     head = "".join(f'<th class="{style}">{title}<small>{unit}</small></th>' for title, unit, style in titles)
     rows = [_baseline_row(summary)]
     measured = [result for result in summary.results if result.measurements]
     rows += [_row(place, result, summary) for place, result in enumerate(measured, start=1)]
-    rows += [_failed_row(result) for result in summary.results if not result.measurements]
+    rows += [_failed_row(result, summary) for result in summary.results if not result.measurements]
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _columns(summary: EvaluationSummary) -> tuple[tuple[str, str, str, int, bool], ...]:
+    return _COLUMNS + (_OF_CAUSAL_MODELS if summary.task_kind == "summarization" else ())
 
 
 def _row(place: int, result: EvaluationResult, summary: EvaluationSummary) -> str:
@@ -45,19 +50,20 @@ def _row(place: int, result: EvaluationResult, summary: EvaluationSummary) -> st
     rank = f' title="non-domination rank {result.rank}"' if result.rank is not None else ""
     name = f"{_sign(result)}<code>{escape(result.proposal_id)}</code>{front}"
     cells = [f"<td{rank}>{place}</td>", f'<td class="name">{name}</td>', _number(_score(result, summary))]
-    return f"<tr>{''.join(cells)}{_cells(result.measurements)}</tr>"
+    return f"<tr>{''.join(cells)}{_cells(result.measurements, summary)}</tr>"
 
 
 def _baseline_row(summary: EvaluationSummary) -> str:
     score = "" if summary.baseline_score is None else f"{summary.baseline_score:.3f}"
     name = f'<td class="name" title="{escape(summary.baseline_name)}">bare base</td>'
-    return f'<tr class="baseline"><td></td>{name}{_number(score)}{_cells(summary.baseline, is_base=True)}</tr>'
+    return f'<tr class="baseline"><td></td>{name}{_number(score)}{_cells(summary.baseline, summary, is_base=True)}</tr>'
 
 
-def _failed_row(result: EvaluationResult) -> str:
+def _failed_row(result: EvaluationResult, summary: EvaluationSummary) -> str:
     reason = escape(result.reason or "no measurement")
     name = f'<td class="name">{_sign(result)}<code>{escape(result.proposal_id)}</code></td>'
-    return f'<tr class="failed"><td></td>{name}<td colspan="{len(_COLUMNS) + 2}">not measured: {reason}</td></tr>'
+    span = len(_columns(summary)) + 2
+    return f'<tr class="failed"><td></td>{name}<td colspan="{span}">not measured: {reason}</td></tr>'
 
 
 def _sign(result: EvaluationResult) -> str:
@@ -76,9 +82,9 @@ def _score(result: EvaluationResult, summary: EvaluationSummary) -> str:
     return f'{result.composite_score:.3f} <small class="{"better" if gain > 0 else "worse"}">{gain:+.3f}</small>'
 
 
-def _cells(measurements: dict[str, Measurement], *, is_base: bool = False) -> str:
+def _cells(measurements: dict[str, Measurement], summary: EvaluationSummary, *, is_base: bool = False) -> str:
     cells = [_number(with_error(measurements.get("accuracy")))]
-    for _, _, name, decimals, is_scaled in _COLUMNS:
+    for _, _, name, decimals, is_scaled in _columns(summary):
         if is_base and name not in measurements:
             cells.append(_number(""))
         else:

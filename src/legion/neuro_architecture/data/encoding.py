@@ -113,6 +113,19 @@ class TaskEncoder:
         encoded = self._texts(texts) if texts else []
         return [self._prompt(ids, self._answer_room) for ids in encoded] if self._is_causal else encoded
 
+    def encode_plain(self, texts: Sequence[str]) -> list[Encoded]:
+        """Each text as it is, with neither prompt nor target; every token but the first is to be foretold.
+
+        Raises:
+            InvalidValueError: the task is no causal model's, or a text is blank.
+        """
+        if not self._is_causal:
+            raise InvalidValueError("plain text is foretold by causal models", cause="the task is to classify")
+        if not all(text.strip() for text in texts):
+            raise InvalidValueError("the text is blank", hint="give at least one word")
+        rows = self._tokens(texts, is_framed=True) if texts else []
+        return [Encoded(input_ids=ids, labels=[IGNORED, *ids[1:]]) for ids in rows]
+
     def collate(self, items: Sequence[Encoded]) -> dict[str, Tensor]:
         """A batch: input_ids [B, T], attention_mask [B, T], labels [B] or [B, T]; padded right to the longest."""
         import torch

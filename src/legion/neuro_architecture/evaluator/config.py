@@ -30,6 +30,7 @@ class EvaluatorConfig(Value):
         latency_warmup: Examples run before timing starts.
         cost_examples: Test examples whose operations and memory are counted.
         robustness_examples: Test examples perturbed, spread evenly over the perturbations.
+        forgetting_examples: Most test examples whose plain text a causal model has to foretell.
         identity_examples: Most test examples with an identity term that are swapped, beside the templates.
         profanity_threshold: Probability from which a generated text counts as profane.
         max_new_tokens: Most tokens generated for one text.
@@ -43,6 +44,7 @@ class EvaluatorConfig(Value):
     latency_warmup: Count = 4
     cost_examples: Count = 8
     robustness_examples: Count = 105
+    forgetting_examples: Count = 32
     identity_examples: Annotated[int, Field(ge=0)] = 24
     profanity_threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     max_new_tokens: Count = 32
@@ -60,6 +62,7 @@ class EvaluatorConfig(Value):
                 latency_warmup=1,
                 cost_examples=min(limit or 4, 4),
                 robustness_examples=min(limit or 14, 14),
+                forgetting_examples=min(limit or _GENERATED_EXAMPLES, _GENERATED_EXAMPLES),
             )
         default = cls()
         if not limit:

@@ -36,6 +36,7 @@ class Sample:
         pairs: Counterfactual pairs; empty for summarization, whose safety is judged on what it writes.
         timed: Texts whose forward pass is timed.
         counted: Texts whose operations and memory are counted.
+        plain: Texts that a causal model has to foretell as they are; empty for a classification.
     """
 
     test: tuple[Example, ...]
@@ -43,6 +44,7 @@ class Sample:
     pairs: tuple[IdentityPair, ...]
     timed: tuple[str, ...]
     counted: tuple[str, ...]
+    plain: tuple[str, ...] = ()
 
     def texts(self) -> list[str]:
         """All texts that a model answers: test, noisy, then both sides of each pair."""
@@ -54,12 +56,15 @@ def draw_sample(data: DataSet, config: EvaluatorConfig, stream: RandomStream) ->
     """The sample of `data` that `stream` draws."""
     examples = data.validation if config.split == "validation" else data.test
     test = _choose(examples, config.test_examples, stream.child("test"))
+    is_classified = data.spec.kind == "classification"
+    plain = [] if is_classified else _choose(test, config.forgetting_examples, stream.child("forgetting"))
     return Sample(
         test=tuple(test),
         noisy=tuple(_noisy(test, config.robustness_examples, stream.child("robustness"))),
-        pairs=tuple(_pairs(examples, config, stream.child("identity"))) if data.spec.kind == "classification" else (),
+        pairs=tuple(_pairs(examples, config, stream.child("identity"))) if is_classified else (),
         timed=tuple(example.text for example in _choose(test, config.latency_examples, stream.child("latency"))),
         counted=tuple(example.text for example in _choose(test, config.cost_examples, stream.child("cost"))),
+        plain=tuple(example.text for example in plain),
     )
 
 

@@ -109,7 +109,7 @@ def summarise(
         weights_used=dict(weights),
         front=tuple(result.proposal_id for result in results if result.is_on_front),
         results=tuple(results),
-        baseline=base.measurements | _baseline_latency(timings),
+        baseline=base.measurements | _baseline_latency(timings) | _baseline_forgetting(base),
         machine=machine,
         created_at=created_at,
         task=task.name,
@@ -144,6 +144,13 @@ def _baseline_latency(timings: Sequence[Timings]) -> dict[str, Measurement]:
     }
 
 
+def _baseline_forgetting(base: Measured) -> dict[str, Measurement]:
+    """The bare base has forgotten nothing; of a classifier there is no such measurement."""
+    if not base.plain_losses:
+        return {}
+    return {"forgetting": Measurement.measured(0.0, "nats", n=len(base.plain_losses))}
+
+
 def _notes(workbench: Workbench, stopped: Sequence[str], reused: int) -> list[str]:
     sample, task = workbench.sample, workbench.data.spec
     pass_over = "the pass over the prompt of" if task.kind == "summarization" else "one forward pass over"
@@ -165,6 +172,13 @@ def _notes(workbench: Workbench, stopped: Sequence[str], reused: int) -> list[st
         ),
         _safety_note(workbench),
     ]
+    if task.kind == "summarization":
+        notes.append(
+            _sentence(
+                "Forgetting: loss of the adapted model less the bare base's, nats a token, on the plain text of",
+                f"{len(sample.plain)} of these examples, without prompt or target.",
+            )
+        )
     if task.kind == "classification":
         notes.append(
             _sentence(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -24,12 +25,14 @@ from legion.neuro_architecture.evaluator.baseline import BareBase
 from legion.neuro_architecture.evaluator.candidates import Candidate, CommonGround
 from legion.neuro_architecture.evaluator.config import EvaluatorConfig
 from legion.neuro_architecture.evaluator.cost import running_cost, weight_file_bytes
+from legion.neuro_architecture.evaluator.forgetting import forgetting, plain_losses
 from legion.neuro_architecture.evaluator.inference import Answer, Answerer, Classifier, Writer, on_device
 from legion.neuro_architecture.evaluator.latency import Timings, latency_measurements, time_interleaved
-from legion.neuro_architecture.evaluator.outcome import Outcome, accuracy_gain, judge
+from legion.neuro_architecture.evaluator.outcome import Outcome, accuracy_gain, judge, mean_with_error
 from legion.neuro_architecture.evaluator.packed import PackedClassifier
 from legion.neuro_architecture.evaluator.sample import Sample, draw_sample
 from legion.neuro_architecture.packed.dispatch import choose_dispatch
+from legion.neuro_architecture.spec.evaluation import UNMEASURED
 from legion.neuro_architecture.spec.measurement import Measurement
 
 __all__ = ["Measured", "Workbench", "threads"]
@@ -37,11 +40,12 @@ __all__ = ["Measured", "Workbench", "threads"]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was found of one candidate."""
+    """What was found of one candidate; `plain_losses` in nats a token of each plain text, none for a classifier."""
 
     measurements: dict[str, Measurement]
     outcome: Outcome
     per_group: dict[str, Measurement]
+    plain_losses: tuple[float, ...]
 
 
 @contextlib.contextmanager
@@ -99,7 +103,7 @@ class Workbench:
         self._settings = settings
         self._progress = progress
         self._answers: dict[str, list[Answer]] = {}
-        is_writing = self.data.spec.kind == "summarization"
+        self._is_writing = self.data.spec.kind == "summarization"
         self.bare_base = BareBase(
             base=self.base,
             data=self.data,
@@ -107,7 +111,7 @@ class Workbench:
             config=self.config,
             settings=settings,
             device=self.device,
-            writer=self._answerer(self._bare) if is_writing else None,
+            writer=self._answerer(self._bare) if self._is_writing else None,
             progress=progress,
         )
 
@@ -144,7 +148,9 @@ class Workbench:
         measurements |= running_cost(self._bare, self._single_batches(self.sample.counted)) | {
             "size_on_disk_bytes": size
         }
-        return Measured(measurements, outcome, outcome.per_group(self.sample, self.data.spec)), reused
+        losses = self._plain_losses(self._bare)
+        measurements |= _plain(losses)
+        return Measured(measurements, outcome, outcome.per_group(self.sample, self.data.spec), losses), reused
 
     def answer_together(self, candidates: Sequence[Candidate]) -> None:
         """Asks all candidates that can be measured in one pass over the base, for `measure` to use.
@@ -191,8 +197,19 @@ class Workbench:
         measurements["adapter_size_bytes"] = Measurement.measured(adapter_bytes, "bytes", n=1)
         whole = adapter_bytes + (base.measurements["size_on_disk_bytes"].value or 0.0)
         measurements["size_on_disk_bytes"] = Measurement.measured(whole, "bytes", n=1)
+        losses = self._plain_losses(adapted)
+        measurements |= _plain(losses)
+        reason = UNMEASURED[self.data.spec.kind].get("forgetting")
+        measurements["forgetting"] = (
+            forgetting(losses, base.plain_losses) if reason is None else Measurement.absent("nats", reason)
+        )
         measurements |= {f"base_{name}": item for name, item in base.measurements.items()}
-        return Measured(measurements, outcome, outcome.per_group(self.sample, self.data.spec)), timings
+        return Measured(measurements, outcome, outcome.per_group(self.sample, self.data.spec), losses), timings
+
+    def _plain_losses(self, model: Any) -> tuple[float, ...]:
+        if not self._is_writing:
+            return ()
+        return plain_losses(model, self._encoder, self.sample.plain, batch_size=self.config.batch_size)
 
     def _answered(self, outcome: Outcome) -> dict[str, Measurement]:
         return {
@@ -200,6 +217,15 @@ class Workbench:
             "safety_violations": outcome.safety_violations(),
             "robustness": outcome.robustness(self.sample),
         }
+
+
+def _plain(losses: tuple[float, ...]) -> dict[str, Measurement]:
+    """The mean over the texts, where there are any and all are finite."""
+    if not losses:
+        return {}
+    if not all(map(math.isfinite, losses)):
+        return {"plain_loss": Measurement.absent("nats", "the loss on plain text is not finite")}
+    return {"plain_loss": mean_with_error(losses, "nats")}
 
 
 def _same(what: str, name: object, found: str, recorded: str) -> None:

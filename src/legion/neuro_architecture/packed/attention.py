@@ -150,11 +150,13 @@ def attend_states(
 def _eager(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
     repeats = q.shape[2] // k.shape[2]
     rows = q.shape[3]
-    folded = (q * scale).unflatten(2, (k.shape[2], repeats)).flatten(3, 4)  # [g, B, K, repeats * R, D]
+    folded = q.unflatten(2, (k.shape[2], repeats)).flatten(3, 4)  # [g, B, K, repeats * R, D]
     scores = folded @ k.transpose(-1, -2)
-    if bias is not None:
-        scores = scores.unflatten(3, (repeats, rows)) + bias.unsqueeze(2)
-        scores = scores.flatten(3, 4)
+    # scaled behind the product, as transformers' own eager attention is: before it, every query would be rounded anew
+    if bias is None:
+        scores = scores * scale
+    else:
+        scores = torch.add(bias.unsqueeze(2), scores.unflatten(3, (repeats, rows)), alpha=scale).flatten(3, 4)
     weights = widened(scores).softmax(-1).to(q.dtype)
     return (weights @ v).unflatten(3, (repeats, rows)).flatten(2, 3)
 

@@ -14,6 +14,7 @@ from legion.neuro_architecture.spec.task import Metric, TaskKind
 __all__ = [
     "DEFAULT_WEIGHTS",
     "OBJECTIVES",
+    "UNMEASURED",
     "Direction",
     "EvaluationResult",
     "EvaluationSummary",
@@ -52,6 +53,15 @@ DEFAULT_WEIGHTS: Final[dict[str, float]] = {
 }
 
 
+# What nothing can measure on tasks of a kind, and why.
+UNMEASURED: Final[dict[TaskKind, dict[str, str]]] = {
+    "classification": {
+        "forgetting": "a classifier's head is trained anew, so the base has no language model there that could worsen"
+    },
+    "summarization": {},
+}
+
+
 class Violation(Value):
     """One safety violation, so that a person can judge it.
 
@@ -76,8 +86,8 @@ class EvaluationResult(Value):
         composite_score: The specification's formula over `terms`, or None where a weighted objective is absent.
         measurements: `accuracy`, `latency_p50_ms`, `latency_p95_ms`, `latency_ratio`, `flops_per_example`,
             `peak_memory_mb`, `adapter_size_bytes`, `size_on_disk_bytes` (base and adapter), `safety_violations`,
-            `robustness`, the base's own as `base_...`, and against them on the same examples `accuracy_gain` with
-            `examples_gained` and `examples_lost`.
+            `robustness`, `plain_loss` of a causal model, the base's own as `base_...`, and against them on the same
+            examples `forgetting` and `accuracy_gain` with `examples_gained` and `examples_lost`.
         terms: Each objective normalised against the bare base measured in the same run; what the score adds up.
         is_on_front: Whether no other candidate dominates it on the terms.
         rank: Non-domination rank, 1 for the front.

@@ -11,16 +11,17 @@ from legion.neuro_architecture.objectives import Constraint, Objective, choose_o
 from legion.neuro_architecture.objectives.constraints import refuse_contradictions, total_violation
 from legion.neuro_architecture.portability.plan import check_target
 from legion.neuro_architecture.portability.values import Target
+from legion.neuro_architecture.spec.evaluation import UNMEASURED
 from legion.neuro_architecture.spec.proposal import CostEstimate
 from legion.neuro_architecture.spec.standing import Standing
+from legion.neuro_architecture.spec.task import TaskKind
 
 __all__ = ["EVALUATED", "PREDICTED", "Criteria", "predicted_values"]
 
 # Measured by the evaluator on trials that went to the end; the others come with the trial.
-EVALUATED: Final = frozenset({"safety_violations", "robustness"})
+EVALUATED: Final = frozenset({"safety_violations", "robustness", "forgetting"})
 # Known before training, from the architecture alone.
 PREDICTED: Final = frozenset({"latency_ms", "cost", "size_bytes", "memory_mb"})
-_UNMEASURED: Final = frozenset({"forgetting"})
 _TARGET: Final = "target"
 _MB: Final = 1e6
 
@@ -58,8 +59,7 @@ class Criteria:
 
         Raises:
             UnknownNameError: no such objective or target.
-            InvalidValueError: a constraint is not understood, two contradict each other, or nothing can measure an
-                objective.
+            InvalidValueError: a constraint is not understood, or two contradict each other.
         """
         chosen = choose_objectives(objectives)
         numeric: list[Constraint] = []
@@ -73,10 +73,6 @@ class Criteria:
         if len(set(targets)) > 1:
             raise InvalidValueError(f"targets {', '.join(targets)}: a study has one", hint="keep one target=")
         refuse_contradictions(numeric)
-        for name in {*(each.name for each in chosen), *(each.objective for each in numeric)} & _UNMEASURED:
-            raise InvalidValueError(
-                f"a search does not measure {name}", cause="no probe of the base's own ability is there yet"
-            )
         given = {each.name: weights.get(each.name, 0.0) if weights else 1.0 for each in chosen}
         total = sum(given.values())
         if total <= 0.0:
@@ -89,6 +85,20 @@ class Criteria:
             target=targets[0] if targets else None,
             weights={name: weight / total for name, weight in given.items()},
         )
+
+    def refuse_unmeasured(self, kind: TaskKind) -> None:
+        """Ends a study before it begins where an objective or a constraint has nothing to be measured on.
+
+        Raises:
+            InvalidValueError: says which, why, and what to do.
+        """
+        for name, cause in UNMEASURED[kind].items():
+            if name in {*self.names, *(each.objective for each in self.constraints)}:
+                raise InvalidValueError(
+                    f"{name} cannot be measured on a {kind} task",
+                    cause=cause,
+                    hint=f"take {name} out of objectives and constraints, or search on a summarization task",
+                )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -65,13 +65,15 @@ def reference_of(criteria: Criteria, worst_predicted: dict[str, float], num_labe
     """The reference point of a study's hypervolumes, stated before any training, as losses.
 
     Predicted objectives: a tenth behind the worst in the space. Accuracy: guessing. Calibration: always sure and
-    always wrong. Robustness: nothing kept. Violations: a hundred, which no candidate that is worth keeping has.
+    always wrong. Robustness: nothing kept. Violations: a hundred, and forgetting: a nat a token, so e times the
+    perplexity; no candidate that is worth keeping has either.
     """
     stated = {
         "accuracy": 1.0 / num_labels if num_labels else 0.0,
         "calibration_error": 1.0,
         "robustness": 0.0,
         "safety_violations": 100.0,
+        "forgetting": 1.0,
     }
     values = stated | {name: (1.0 + _MARGIN) * value for name, value in worst_predicted.items()}
     return tuple(-objective.sign * values[objective.name] for objective in criteria.objectives)

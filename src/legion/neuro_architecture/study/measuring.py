@@ -25,6 +25,7 @@ _NAMES: Final = {
     "size_bytes": "adapter_size_bytes",
     "safety_violations": "safety_violations",
     "robustness": "robustness",
+    "forgetting": "forgetting",
 }
 _BASE_NAMES: Final = {
     "accuracy": "accuracy",
@@ -33,6 +34,7 @@ _BASE_NAMES: Final = {
     "memory_mb": "peak_memory_mb",
     "safety_violations": "safety_violations",
     "robustness": "robustness",
+    "forgetting": "forgetting",
 }
 
 

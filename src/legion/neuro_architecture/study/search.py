@@ -99,11 +99,13 @@ class Search:
         """Searches until the budget is spent, trains the front anew and measures it; the state at the end.
 
         Raises:
-            InvalidValueError: nothing can satisfy the constraints, or the study was begun with another recipe.
+            InvalidValueError: nothing can satisfy the constraints or measure an objective on this kind of task, or the
+                study was begun with another recipe.
             TrainingError: no trial of a generation could be trained.
             WorldError: another process runs this study.
             KeyboardInterrupt: Ctrl-C, after everything was written down.
         """
+        self.criteria.refuse_unmeasured(self.space.problem.kind)
         self.store.folder.mkdir(parents=True, exist_ok=True)
         with exclusive_lock(self.store.lock, refusal=f"study {self.recipe.name} is being run by another process"):
             self.store.stop_file.unlink(missing_ok=True)
