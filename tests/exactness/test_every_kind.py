@@ -12,7 +12,8 @@ from tests.adapters.conftest import ZOO
 from tests.exactness.conftest import STEPS
 from tests.packed.harness import CASES, kinds_for, largest_difference, train_alone, zoo_trials
 
-pytestmark = pytest.mark.heavy
+# the first pair of a base trains all its kinds, in both precisions
+pytestmark = [pytest.mark.heavy, pytest.mark.timeout(3600)]
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-9}
 ROOM = 10.0  # in fp64, times what parts PEFT from itself

@@ -97,7 +97,7 @@ class FinalRecipe(Value):
     Attributes:
         top: How many of it are trained anew, by preference.
         seeds: With how many seeds each.
-        steps: Steps of each; three epochs by default.
+        steps: Steps of each; the schedule's by default.
         test_examples: Test examples; all by default.
         share: Part of a budget in time or operations that is kept for this.
     """
