@@ -10,7 +10,7 @@ from typing import Final, Literal, final
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from legion.neuro_architecture.packed.precision import widened
 
@@ -30,6 +30,8 @@ __all__ = [
 _PLANLESS: Final = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 # `eager` is two batched products and a softmax, which beats torch's own on CPUs with short texts; `sdpa` is torch's.
 Kernel = Literal["eager", "sdpa"]
+
+_FEWEST_ROWS: Final = 4  # of a product: fewer are multiplied by another kernel, which rounds otherwise
 
 
 @final
@@ -151,14 +153,22 @@ def _eager(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
     repeats = q.shape[2] // k.shape[2]
     rows = q.shape[3]
     folded = q.unflatten(2, (k.shape[2], repeats)).flatten(3, 4)  # [g, B, K, repeats * R, D]
-    scores = folded @ k.transpose(-1, -2)
+    scores = _product(folded, k.transpose(-1, -2))
     # scaled behind the product, as transformers' own eager attention is: before it, every query would be rounded anew
     if bias is None:
         scores = scores * scale
     else:
         scores = torch.add(bias.unsqueeze(2), scores.unflatten(3, (repeats, rows)), alpha=scale).flatten(3, 4)
     weights = widened(scores).softmax(-1).to(q.dtype)
-    return (weights @ v).unflatten(3, (repeats, rows)).flatten(2, 3)
+    return _product(weights, v).unflatten(3, (repeats, rows)).flatten(2, 3)
+
+
+def _product(x: Tensor, matrix: Tensor) -> Tensor:
+    """X times a matrix, x filled up to `_FEWEST_ROWS` with zeros: a position read alone is rounded as among all."""
+    count = x.shape[-2]
+    if count >= _FEWEST_ROWS:
+        return x @ matrix
+    return (pad(x, (0, 0, 0, _FEWEST_ROWS - count)) @ matrix)[..., :count, :]
 
 
 def _torch_kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
