@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,7 @@ class Pool:
         """Lets members go; stacks that held them are made anew without them, and their memory is returned."""
         gone = set(names)
         self._members = {name: member for name, member in self._members.items() if name not in gone}
-        self._groups = {key: group for key, group in self._groups.items() if not gone.intersection(key)}
+        self._part(gone)
 
     def read(self, batch: dict[str, Tensor]) -> Inputs:
         """A collated batch with what the base's head reads of it; a classifier's may come without labels."""
@@ -236,11 +237,19 @@ class Pool:
         parts = partition([self._members[name] for name in names], self._dispatch, num_blocks=self.num_blocks)
         wanted = [tuple(member.name for member in part) for part in parts]
         moved = {name for key in wanted if key not in self._groups for name in key}
-        self._groups = {key: group for key, group in self._groups.items() if not moved.intersection(key)}
+        self._part(moved)
         for key in wanted:
             if key not in self._groups:
                 self._groups[key] = self._make([self._members[name] for name in key])
         return [self._groups[key] for key in wanted]
+
+    def _part(self, names: set[str]) -> None:
+        """Lets go of the groups that hold any of these members, and at once of what they had recorded."""
+        kept = {key: group for key, group in self._groups.items() if not names.intersection(key)}
+        is_fewer = len(kept) < len(self._groups)
+        self._groups = kept
+        if is_fewer and self._studio is not None:
+            gc.collect()  # a group and its corrections hold each other
 
     def _make(self, members: Sequence[Member]) -> Group:
         # what is recorded keeps its addresses, which the shared memory would change when it grows
