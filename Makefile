@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup assets quickstart test exactness engines parity lint format acceptance benchmarks population searches strategies clean help
+.PHONY: setup assets quickstart test exactness engines parity lint format acceptance benchmarks population gpu searches studies strategies clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -65,12 +65,24 @@ population: assets ## one population against Optuna + PEFT + Trainer, about an h
 	@$(PIP) install --constraint constraints.txt --editable '.[bench]'
 	@$(BIN)/python -m benchmarks.population
 
+gpu: assets ## one population on a CUDA device against the Trainer there, about ten minutes
+	@$(PIP) install --constraint constraints.txt --editable '.[bench]'
+	@$(BIN)/legion data prepare --format quiet >/dev/null
+	@$(BIN)/python -m benchmarks.gpu_population
+
 searches: assets ## train the table of 210 candidates once (about 70 minutes), then compare searches on it
 	@$(PIP) install --constraint constraints.txt --editable '.[bench-search]'
 	@$(BIN)/legion data prepare --format quiet >/dev/null
 	@$(BIN)/python -m benchmarks.search.table
 	@$(BIN)/python benchmarks/search_overhead.py
 	@$(BIN)/python -m benchmarks.search
+
+studies: assets ## live searches by the clock, against the default adapter, after another domain: hours on an idle machine
+	@$(PIP) install --constraint constraints.txt --editable '.[bench,bench-search]'
+	@$(BIN)/legion data prepare --format quiet >/dev/null
+	@$(BIN)/python -m benchmarks.search.versus_default
+	@$(BIN)/python -m benchmarks.search.warm_start
+	@$(BIN)/python -m benchmarks.search.live
 
 strategies: assets ## train every strategy briefly, about 15 minutes; fills the table of docs/strategies/index.md
 	@$(BIN)/python benchmarks/strategies.py
