@@ -204,6 +204,14 @@ def enter(pool: Pool, trials: Mapping[str, Trial]) -> None:
         pool.add(name, trial.architecture, trial.recipe, trial.stream)
 
 
+def opened(family: str, task: str, trials: Mapping[str, Trial], **dispatch) -> tuple[Pool, Examples]:
+    """A pool with these trials in groups as large as they come, and the examples it keeps."""
+    examples = Examples(family, task)
+    pool = make_pool(tiny_base(family, task), examples, group_blocks=1000, **dispatch)
+    enter(pool, trials)
+    return pool, examples
+
+
 def advance(pool: Pool, examples: Examples, trials: Mapping[str, Trial], steps: int, *, first: int = 0):
     """Steps first .. steps - 1 of all; the last step's outcomes."""
     outcomes = {}

@@ -3,17 +3,7 @@
 import itertools
 
 import pytest
-from tests.packed.harness import (
-    Examples,
-    Trial,
-    advance,
-    enter,
-    largest_difference,
-    make_pool,
-    tiny_base,
-    train_alone,
-    weights_of,
-)
+from tests.packed.harness import Trial, advance, largest_difference, opened, train_alone, weights_of
 
 from legion.neuro_architecture.packed import Dispatch
 from legion.neuro_architecture.packed.cut import Cut
@@ -37,13 +27,6 @@ TRIALS = {
         MoEArchitecture(num_experts=2, top_k=1, bottleneck_size=4, load_balancing=False, layers=(2,)), seed=6
     ),
 }
-
-
-def opened(family, task, trials, **dispatch):
-    examples = Examples(family, task)
-    pool = make_pool(tiny_base(family, task), examples, group_blocks=1000, **dispatch)
-    enter(pool, trials)
-    return pool, examples
 
 
 @pytest.mark.parametrize(("family", "task"), [("bert", "labels"), ("llama", "tokens"), ("gpt2", "labels")])

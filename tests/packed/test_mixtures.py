@@ -1,17 +1,7 @@
 """Stacked mixtures of experts: of unlike sizes, weighed or not, at some positions or at all."""
 
 import pytest
-from tests.packed.harness import (
-    Examples,
-    Trial,
-    advance,
-    enter,
-    largest_difference,
-    make_pool,
-    tiny_base,
-    train_alone,
-    weights_of,
-)
+from tests.packed.harness import Trial, advance, largest_difference, opened, train_alone, weights_of
 
 from legion.neuro_architecture.spec.architecture import WIDEST_DENSE_MIXTURE, MoEArchitecture
 
@@ -25,13 +15,6 @@ TRIALS = {
     "gated": Trial(MoEArchitecture(num_experts=3, top_k=1, bottleneck_size=4, is_gated=True), seed=5),
     "top": Trial(MoEArchitecture(num_experts=4, top_k=2, bottleneck_size=4, layers=(2,)), seed=6),
 }
-
-
-def opened(family, task, trials, **dispatch):
-    examples = Examples(family, task)
-    pool = make_pool(tiny_base(family, task), examples, group_blocks=1000, **dispatch)
-    enter(pool, trials)
-    return pool, examples
 
 
 @pytest.mark.parametrize(("family", "task"), [("bert", "labels"), ("llama", "tokens"), ("gpt2", "tokens")])
