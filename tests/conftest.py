@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 
 os.environ.update(
     {
@@ -17,6 +19,7 @@ os.environ.update(
         "LEGION_PRECISION": "float32",
         "LEGION_ATTENTION": "eager",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "LEGION_KEYS": tempfile.mkdtemp(prefix="legion-keys-"),
     }
 )
 
@@ -40,6 +43,12 @@ def _one_torch_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keys_are_swept_away():
+    yield
+    shutil.rmtree(os.environ["LEGION_KEYS"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -35,3 +35,8 @@ def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "legion.toml").write_text("threads = \n")
     with pytest.raises(ConfigError, match=r"legion\.toml"):
         Settings.load(workspace=tmp_path, environment={})
+
+
+def test_the_password_of_a_database_is_never_written_down():
+    settings = Settings.load(environment={}, registry_index="postgresql://team:secret@db.example:5432/registry")
+    assert settings.to_dict()["registry_index"] == "postgresql://team:***@db.example:5432/registry"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -43,6 +44,10 @@ class Settings:
         risk_threshold: Proposals riskier than this need a named approval.
         llama_server: A `llama-server` to use instead of the one that `legion engines install llama.cpp` makes.
         vllm_python: A Python that imports vLLM, to use instead of the one that `legion engines install vllm` makes.
+        keys: Folder of the registries' private keys and of the checkpoints that this machine has seen (`LEGION_KEYS`).
+            It is no cache: without its key a registry can be read and verified, not written.
+        registry_index: Database URL of the registry's index (`postgresql://...`), or None for SQLite in its folder.
+        registry_blobs: URL of the folder that keeps the registry's files (`s3://...`), or None for its own folder.
     """
 
     workspace: Path
@@ -61,6 +66,9 @@ class Settings:
     risk_threshold: float = 0.5
     llama_server: str | None = None
     vllm_python: str | None = None
+    keys: Path = Path("~/.config/legion/keys")
+    registry_index: str | None = None
+    registry_blobs: str | None = None
 
     @classmethod
     def load(
@@ -77,7 +85,10 @@ class Settings:
         """
         env = os.environ if environment is None else environment
         root = (workspace or Path(env.get("LEGION_WORKSPACE") or Path.cwd())).resolve()
-        values: dict[str, Any] = {"home": Path.home() / ".cache" / "legion"}
+        values: dict[str, Any] = {
+            "home": Path.home() / ".cache" / "legion",
+            "keys": Path.home() / ".config" / "legion" / "keys",
+        }
         values |= _from_toml(root / "legion.toml")
         values |= {name: env[_variable(name)] for name in _names() if env.get(_variable(name))}
         values |= {name: value for name, value in flags.items() if value is not None}
@@ -85,7 +96,7 @@ class Settings:
         return cls(workspace=root, **{name: _convert(name, value) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as written with every trial."""
+        """Plain values, as written with every trial; of a database its password is left out."""
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
 
@@ -122,7 +133,7 @@ def _refuse_unknown(values: Mapping[str, Any], where: str) -> None:
 def _convert(name: str, value: Any) -> Any:
     try:
         match name:
-            case "home":
+            case "home" | "keys":
                 return Path(value).expanduser().resolve()
             case "threads" | "eval_examples" | "workers" | "group_blocks" | "prefix_memory_mb" | "prefix_disk_mb":
                 number = int(value)
@@ -147,4 +158,6 @@ def _convert(name: str, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str) and "://" in value:
+        return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", value)
     return str(value) if isinstance(value, Path) else value
