@@ -1,33 +1,66 @@
-"""The registry: append-only snapshots of architectures with their evidence and their files."""
+"""The registry: append-only snapshots of architectures with their evidence, and all that was done with them."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, final
 
 from legion.foundation.canonical import digest_file
 from legion.foundation.clock import Clock, SystemClock, rfc3339
-from legion.foundation.errors import InvalidValueError, WorldError
-from legion.foundation.files import confine, exclusive_lock, fsync_folder, publish_folder
+from legion.foundation.errors import InvalidValueError, RefusedError, UnknownNameError, WorldError
+from legion.foundation.files import confine, fsync_folder, publish_folder
 from legion.foundation.labels import plain_label
 from legion.foundation.settings import Settings
-from legion.neuro_architecture.registry.admission import admit_file_name, admit_json, admit_tags
+from legion.neuro_architecture.registry.admission import admit_alias, admit_json, admit_tags
 from legion.neuro_architecture.registry.blobs import BlobStore
-from legion.neuro_architecture.registry.index import SnapshotIndex, content_name
-from legion.neuro_architecture.registry.log import RecordLog
+from legion.neuro_architecture.registry.commits import CommitQueue
+from legion.neuro_architecture.registry.desk import Desk
+from legion.neuro_architecture.registry.drafts import SnapshotDraft, content_name
+from legion.neuro_architecture.registry.indexing import open_index
+from legion.neuro_architecture.registry.ledger import Ledger
+from legion.neuro_architecture.registry.listing import SnapshotList
+from legion.neuro_architecture.registry.query import parse_query
 from legion.neuro_architecture.registry.staging import StagingFolder
+from legion.neuro_architecture.registry.translog import TransparencyLog
 from legion.neuro_architecture.registry.verification import VerificationReport, verify_registry
-from legion.neuro_architecture.spec.architecture import SEMANTIC_HASH_HEX_DIGITS, parse_architecture, semantic_hash
+from legion.neuro_architecture.spec.architecture import SEMANTIC_HASH_HEX_DIGITS
+from legion.neuro_architecture.spec.entries import (
+    AliasEntry,
+    AnyEntry,
+    ApprovalEntry,
+    DeletionEntry,
+    RolloutEntry,
+    SnapshotEntry,
+    TagsEntry,
+    VerdictEntry,
+)
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
-__all__ = ["ArchitectureRegistry"]
+__all__ = ["ArchitectureRegistry", "Lineage"]
 
 FOLDER: Final = Path("artifacts") / "architecture_registry"
 _HEX: Final = re.compile(r"[0-9a-f]+")
+_LEAST_PREFIX: Final = 4
+_BATCH: Final = 5_000
+_ANYTHING: Final = object()
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Where a snapshot comes from and what came of it.
+
+    Attributes:
+        ancestors: The revision before, the one before that, and so on.
+        children: Snapshots that name it as their parent.
+    """
+
+    ancestors: tuple[ArchitectureSnapshot, ...]
+    children: tuple[ArchitectureSnapshot, ...]
 
 
 @final
@@ -36,40 +69,67 @@ class ArchitectureRegistry:
 
     The contract:
 
-    - What `register` returned is durable: it survives kill -9 at any later instant.
-    - What was registered never changes and never goes; there is no method that would.
-    - A reader sees a record whole or not at all. Readers take no file lock.
-    - Writers take turns by an advisory lock on `lock`, over all threads and processes of one machine. The folder must
-      be on a local disk with hard links.
+    - What a method that writes returned is durable: it survives kill -9 and loss of power at any later instant.
+    - What was written never changes and never goes. Tags and aliases move by new entries; the old ones stay in the log.
+    - A reader sees a commit whole or not at all. Readers take no lock unless they find the index behind the log.
+    - Writers take turns by an advisory lock on `lock`, over all threads and processes of one machine, so the folder
+      must be on a local disk. Threads that write at once share one commit.
     - One object may be shared by threads. Values returned are the caller's own copies.
-    - A damaged record stops every read with IntegrityError, naming the file; `verify` finds all damage at once.
+    - Each read of an entry is checked against its leaf of the Merkle tree. Rollback, forks and a strange key stop every
+      read with IntegrityError; `verify` finds and locates all damage at once.
 
     ```
-    <root>/records/<sequence>-<12 hex>.json   one file a snapshot, chained by digest (see log.py)
-    <root>/blobs/sha256/<2 hex>/<64 hex>      files by digest, once each
-    <root>/head.json                          the last acknowledged record
-    <root>/tmp/, <root>/lock                  scratch files of the writer at work; nothing in them counts
+    <root>/segments/      the entries, append-only (see translog)
+    <root>/tile/, checkpoint, origin, key.pub      the tree over them, and what it was signed as
+    <root>/blobs/         files by digest, once each, unless another store is named
+    <root>/index.sqlite   what finds entries; made anew from the log at any time
+    <root>/tmp/, lock     scratch files of writers at work; nothing in them counts
     ```
 
     Args:
-        root: The registry's folder, created by the first `register`; by default `artifacts/architecture_registry/`
-            in the workspace.
-        clock: Where `created_at` comes from.
+        root: The registry's folder, created by the first write; by default `artifacts/architecture_registry/` in the
+            workspace.
+        clock: Where times come from.
+        keys: Folder of private keys and remembered checkpoints.
+        index: Database URL of the index; None is SQLite in the folder.
+        blobs: URL of the folder that keeps files; None is the registry's own.
+        by: Who writes, as the log shall say.
     """
 
-    def __init__(self, root: Path | str | None = None, *, clock: Clock | None = None) -> None:
-        self.root = Path(root) if root is not None else Settings.load().workspace / FOLDER
+    def __init__(
+        self,
+        root: Path | str | None = None,
+        *,
+        clock: Clock | None = None,
+        keys: Path | None = None,
+        index: str | None = None,
+        blobs: str | None = None,
+        by: str | None = None,
+    ) -> None:
+        settings = Settings.load()
+        self.root = Path(root) if root is not None else settings.workspace / FOLDER
         self._clock = clock or SystemClock()
+        self._by = None if by is None else plain_label(by, "by")
         self._staging = StagingFolder(self.root)
-        self._blobs = BlobStore(self.root, self._staging)
-        self._log = RecordLog(self.root, self._staging)
-        self._index = SnapshotIndex(self._log)
-        self._thread_lock = threading.Lock()
+        self._blobs = BlobStore(self.root, self._staging, url=blobs)
+        log = TransparencyLog(self.root, keys=keys or settings.keys)
+        self._ledger = Ledger(log, open_index(self.root, index, origin=lambda: log.origin), self.root / "lock")
+        self._queue: CommitQueue[Desk] = CommitQueue(
+            self._ledger.commit, mark=lambda desk: len(desk.entries), undo=Desk.take_back
+        )
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """The registry of this workspace."""
-        return cls(settings.workspace / FOLDER)
+    def of(cls, settings: Settings, *, by: str | None = None) -> Self:
+        """The registry of this workspace, with the index and the files where the settings say."""
+        return cls(
+            settings.workspace / FOLDER,
+            keys=settings.keys,
+            index=settings.registry_index,
+            blobs=settings.registry_blobs,
+            by=by,
+        )
+
+    # ---- writing
 
     def register(
         self,
@@ -100,73 +160,404 @@ class ArchitectureRegistry:
             IntegrityError: what stands is damaged.
             WorldError: the disk refused.
         """
-        if not isinstance(config, Mapping):
-            raise InvalidValueError(f"config is no mapping but {type(config).__name__}")
-        architecture = parse_architecture(dict(config))
-        draft = ArchitectureSnapshot(
-            version=plain_label(version, "version"),
-            semantic_hash=semantic_hash(architecture),
-            revision=1,
-            config=admit_json(architecture.to_dict(), "config"),
-            metrics=admit_json(metrics, "metrics"),
-            provenance=admit_json(provenance or {}, "provenance"),
-            tags=admit_tags(tags),
-            blobs={},
-            parent=None,
-            created_at=rfc3339(self._clock.now()),
+        draft = SnapshotDraft(
+            version=version,
+            config=config,
+            metrics=metrics,
+            provenance=provenance or {},
+            tags=tags,
+            files=files or {},
         )
-        sources = {admit_file_name(name): Path(path) for name, path in sorted((files or {}).items())}
-        with self._writing():
-            blobs = {name: self._blobs.put(name, path) for name, path in sources.items()}
-            return self._append(draft.model_copy(update={"blobs": blobs}))
+        return self.register_all([draft])[0]
 
-    def _append(self, draft: ArchitectureSnapshot) -> ArchitectureSnapshot:
-        with self._reading() as index:
-            standing = index.by_content(content_name(draft))
-            if standing is None:
-                revisions = index.by_architecture(draft.semantic_hash)
-                parent = revisions[-1].digest if revisions else None
-                snapshot = draft.model_copy(update={"revision": len(revisions) + 1, "parent": parent})
-                self._log.append(snapshot, sequence=len(index.snapshots) + 1, previous=index.last_digest)
-                index.refresh()
-                standing = index.snapshots[-1]
-            return standing.model_copy(deep=True)
+    def register_all(self, drafts: Iterable[SnapshotDraft]) -> list[ArchitectureSnapshot]:
+        """`register` for many, in commits of some thousands; after an error the commits before it stand.
 
-    def get(self, key: str) -> ArchitectureSnapshot | None:
-        """The latest revision of a 16-hex semantic hash, or the snapshot with a digest; None where there is none.
+        Raises:
+            LegionError: as `register`.
+        """
+        registered: list[ArchitectureSnapshot] = []
+        for batch in _batches(drafts):
+            ready = [self._with_files(draft) for draft in batch]
+            registered += self._queue.run(lambda desk, ready=ready: [self._place(desk, each) for each in ready])
+        return registered
+
+    def _with_files(self, draft: SnapshotDraft) -> ArchitectureSnapshot:
+        snapshot = draft.admitted(self._now())
+        sources = draft.sources()
+        if not sources:
+            return snapshot
+        self._make_root()
+        return snapshot.model_copy(update={"blobs": {name: self._blobs.put(name, path) for name, path in sources.items()}})
+
+    def _place(self, desk: Desk, ready: ArchitectureSnapshot, *, is_new: bool = False) -> ArchitectureSnapshot:
+        standing = None if is_new else desk.by_content(content_name(ready))
+        if standing is not None:
+            return standing
+        latest = desk.latest(ready.semantic_hash)
+        update = {"revision": 1, "parent": None}
+        if latest is not None:
+            update = {"revision": latest.revision + 1, "parent": latest.digest}
+        snapshot = ready.model_copy(update=update)
+        desk.add(SnapshotEntry(at=self._now(), by=self._by, snapshot=snapshot))
+        return snapshot.model_copy(deep=True)
+
+    def tag(self, key: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> tuple[str, ...]:
+        """Puts tags on a snapshot and takes others off; returns those it has then. What is so already writes nothing.
+
+        Raises:
+            UnknownNameError: no such snapshot.
+            InvalidValueError: a tag that is no label, or one both put on and taken off.
+        """
+        digest = self.resolve(key).digest
+        added, removed = set(admit_tags(add)), set(admit_tags(remove))
+        if added & removed:
+            raise InvalidValueError(f"tag {min(added & removed)!r} is both put on and taken off")
+
+        def write(desk: Desk) -> tuple[str, ...]:
+            held = set(desk.tags(digest))
+            fresh, gone = sorted(added - held), sorted(removed & held)
+            if fresh or gone:
+                desk.add(
+                    TagsEntry(at=self._now(), by=self._by, snapshot=digest, added=tuple(fresh), removed=tuple(gone))
+                )
+            return desk.tags(digest)
+
+        return self._queue.run(write)
+
+    def set_alias(self, alias: str, key: str | None, *, expected: object = _ANYTHING) -> str | None:
+        """Lets an alias name a snapshot, or nothing where `key` is None; returns the digest it named before.
 
         Args:
-            key: 16 hex digits, `sha256:<64 hex>` or 64 hex digits.
-        """
-        name = key.removeprefix("sha256:")
-        if not _HEX.fullmatch(name):
-            return None
-        with self._reading() as index:
-            if len(name) == SEMANTIC_HASH_HEX_DIGITS and name == key:
-                found = index.by_architecture(name)[-1:]
-            else:
-                snapshot = index.by_digest("sha256:" + name)
-                found = [] if snapshot is None else [snapshot]
-        return found[0].model_copy(deep=True) if found else None
+            alias: `champion`, `candidate`, `baseline`, ...
+            key: What `resolve` takes, or None.
+            expected: What the alias must name now for the move to happen: a key, or None for nothing. Left out, any.
 
-    def history(self, semantic_hash: str) -> list[ArchitectureSnapshot]:
+        Raises:
+            UnknownNameError: no such snapshot.
+            RefusedError: the alias names something else than expected.
+        """
+        name = admit_alias(alias)
+        digest = None if key is None else self.resolve(key).digest
+        wanted = expected if expected is _ANYTHING or expected is None else self.resolve(str(expected)).digest
+
+        def write(desk: Desk) -> str | None:
+            previous = desk.alias(name)
+            if wanted is not _ANYTHING and previous != wanted:
+                raise RefusedError(
+                    f"alias {name!r} names {previous or 'nothing'}, not {wanted or 'nothing'}",
+                    cause="somebody moved it in between",
+                    hint=f"legion registry show {name}",
+                )
+            if previous != digest:
+                desk.add(AliasEntry(at=self._now(), by=self._by, alias=name, snapshot=digest, previous=previous))
+            return previous
+
+        return self._queue.run(write)
+
+    def approve(self, key: str, *, is_approved: bool, by: str, reason: str = "", idempotency_key: str | None = None) -> int:
+        """Writes down who let a snapshot go on, or who did not; returns the entry's number, or that of its key's.
+
+        Raises:
+            UnknownNameError: no such snapshot.
+        """
+        digest = self.resolve(key).digest
+        return self._note(
+            ApprovalEntry(
+                at=self._now(),
+                by=plain_label(by, "by"),
+                key=idempotency_key,
+                snapshot=digest,
+                is_approved=is_approved,
+                reason=reason,
+            )
+        )
+
+    def note_verdict(
+        self,
+        key: str,
+        gate: str,
+        verdict: str,
+        evidence: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> int:
+        """Writes down what a gate decided: `pass`, `fail` or `insufficient`; returns the entry's number.
+
+        Raises:
+            UnknownNameError: no such snapshot.
+            InvalidValueError: another verdict, or evidence that is no JSON.
+        """
+        entry = {
+            "at": self._now(),
+            "by": self._by,
+            "key": idempotency_key,
+            "snapshot": self.resolve(key).digest,
+            "gate": plain_label(gate, "gate"),
+            "verdict": verdict,
+            "evidence": admit_json(evidence or {}, "evidence"),
+        }
+        return self._note(VerdictEntry.parse(entry, what="verdict"))
+
+    def note_rollout(
+        self,
+        key: str,
+        slot: str,
+        event: str,
+        *,
+        weight: float | None = None,
+        evidence: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> int:
+        """Writes down that a rollout moved; returns the entry's number.
+
+        Raises:
+            UnknownNameError: no such snapshot.
+            InvalidValueError: an unknown event, a weight outside 0 to 1, or evidence that is no JSON.
+        """
+        entry = {
+            "at": self._now(),
+            "by": self._by,
+            "key": idempotency_key,
+            "snapshot": self.resolve(key).digest,
+            "slot": plain_label(slot, "slot"),
+            "event": event,
+            "weight": weight,
+            "evidence": admit_json(evidence or {}, "evidence"),
+        }
+        return self._note(RolloutEntry.parse(entry, what="rollout"))
+
+    def _note(self, entry: AnyEntry) -> int:
+        before: list[int] = []
+
+        def write(desk: Desk) -> None:
+            if desk.has_key(entry.key):
+                standing = self._ledger.index.by_key(entry.key or "")
+                before.append(self._ledger.log.size if standing is None else standing)
+                return
+            before.append(self._ledger.log.size + len(desk.entries))
+            desk.add(entry)
+
+        self._queue.run(write)
+        return before[0]
+
+    def restore_snapshot(self, key: str) -> ArchitectureSnapshot:
+        """Makes what an earlier snapshot says the newest revision of its architecture again; history stays as it is.
+
+        The new revision has the content of the old one, and its provenance names it under `restored_from`. A snapshot
+        that is the newest already is returned as it is.
+
+        Raises:
+            UnknownNameError: no such snapshot.
+            IntegrityError: one of its files is missing or altered.
+        """
+        old = self.resolve(key)
+        self.verify_files(old)
+        update = {"provenance": old.provenance | {"restored_from": old.digest}, "created_at": self._now()}
+        restored = old.model_copy(update=update)
+
+        def write(desk: Desk) -> ArchitectureSnapshot:
+            latest = desk.latest(old.semantic_hash)
+            if latest is not None and latest.digest == old.digest:
+                return old
+            return self._place(desk, restored, is_new=True)
+
+        return self._queue.run(write)
+
+    def collect_garbage(self, *, is_dry_run: bool = True) -> list[tuple[str, int]]:
+        """Digest and bytes of the blobs that no snapshot names; without `is_dry_run` they are deleted, and the log
+        says so.
+
+        Raises:
+            WorldError: the store refused.
+        """
+        with self._ledger_reading():
+            unreferenced = self._blobs.sweep(set(self._ledger.index.referenced_blobs()), is_dry_run=True)
+        if is_dry_run or not unreferenced:
+            return unreferenced
+
+        def write(desk: Desk) -> list[tuple[str, int]]:
+            swept = self._blobs.sweep(set(self._ledger.index.referenced_blobs()), is_dry_run=False)
+            for digest, size in swept:
+                desk.add(
+                    DeletionEntry(
+                        at=self._now(), by=self._by, blob=digest, size_bytes=size, reason="no snapshot names it"
+                    )
+                )
+            return swept
+
+        return self._queue.run(write)
+
+    # ---- reading
+
+    def get(self, key: str) -> ArchitectureSnapshot | None:
+        """What an alias or a digest names, or the latest revision of a 16-hex semantic hash; None where nothing is.
+
+        Args:
+            key: An alias, 16 hex digits, `sha256:<64 hex>` or 64 hex digits.
+        """
+        number = self._number(key)
+        return None if number is None else self._ledger.snapshot(number)
+
+    def _number(self, key: str) -> int | None:
+        name = key.removeprefix("sha256:")
+        with self._reading() as index:
+            if _HEX.fullmatch(name):
+                if len(name) == SEMANTIC_HASH_HEX_DIGITS and name == key:
+                    return index.latest(name)
+                if len(name) == _DIGEST_HEX_DIGITS:
+                    return index.by_digest("sha256:" + name)
+            digest = index.alias(key)
+            return None if digest is None else index.by_digest(digest)
+
+    def resolve(self, key: str) -> ArchitectureSnapshot:
+        """`get`, and also the one snapshot whose digest begins so.
+
+        Raises:
+            UnknownNameError: there is none, or there are several.
+        """
+        found = self.get(key)
+        if found is not None:
+            return found
+        name = key.removeprefix("sha256:")
+        matches: list[str] = []
+        if _HEX.fullmatch(name) and len(name) >= _LEAST_PREFIX:
+            with self._reading() as index:
+                matches = index.digests("sha256:" + name, limit=_SHOWN)
+        if len(matches) == 1:
+            return self.resolve(matches[0])
+        if matches:
+            raise UnknownNameError(
+                f"{key!r} is the beginning of several digests",
+                cause=", ".join(map(short, matches)),
+                hint="write more of it",
+            )
+        with self._reading() as index:
+            near = [*index.aliases(), *(short(self._ledger.snapshot(n).digest) for n in self._last(index, _SHOWN))]
+        raise UnknownNameError.of("snapshot", key, near, hint="list them: legion registry ls")
+
+    def history(self, semantic_hash: str) -> Sequence[ArchitectureSnapshot]:
         """All revisions of one architecture, oldest first."""
         with self._reading() as index:
-            return _own(index.by_architecture(semantic_hash))
+            return self._list(index.revisions(semantic_hash))
 
-    def get_by_tag(self, tag: str) -> list[ArchitectureSnapshot]:
-        """All snapshots with this tag, in the order of their registration."""
+    def get_by_tag(self, tag: str) -> Sequence[ArchitectureSnapshot]:
+        """All snapshots that have this tag now, in the order of their registration."""
+        return self.get_by_tags([tag])
+
+    def get_by_tags(self, tags: Sequence[str]) -> Sequence[ArchitectureSnapshot]:
+        """All snapshots that have all these tags now, in the order of their registration."""
         with self._reading() as index:
-            return _own(index.by_tag(tag))
+            return self._list(index.tagged(tags))
 
-    def list_all(self) -> list[ArchitectureSnapshot]:
-        """All snapshots, in the order of their registration."""
+    def list_all(self) -> Sequence[ArchitectureSnapshot]:
+        """All snapshots, in the order of their registration; each is read when it is asked for."""
         with self._reading() as index:
-            return _own(index.snapshots)
+            return self._list(index.snapshots())
 
-    def verify(self) -> VerificationReport:
-        """Reads every record and blob anew and reports each that is not what was written. Raises nothing for it."""
-        return verify_registry(self._log, self._blobs, self._staging)
+    def query(
+        self, text: str, *, order: str | None = None, is_descending: bool = False, limit: int | None = None
+    ) -> Sequence[ArchitectureSnapshot]:
+        """Snapshots that a query describes: `accuracy > 0.82 and latency_ms < 12 and tag:production`.
+
+        Args:
+            text: The query.
+            order: A metric to order by, ties by registration; None is the order of registration.
+            is_descending: Largest first.
+            limit: At most so many.
+
+        Raises:
+            InvalidValueError: the query is no query; shows where.
+        """
+        query = parse_query(text)
+        with self._reading() as index:
+            return self._list(index.select(query, order=order, is_descending=is_descending, limit=limit))
+
+    def tags(self, key: str) -> tuple[str, ...]:
+        """The tags that a snapshot has now.
+
+        Raises:
+            UnknownNameError: no such snapshot.
+        """
+        digest = self.resolve(key).digest
+        with self._reading() as index:
+            return index.tags(digest)
+
+    def aliases(self) -> dict[str, str]:
+        """What each alias names now, as a digest."""
+        with self._reading() as index:
+            return index.aliases()
+
+    def lineage(self, key: str) -> Lineage:
+        """The revisions before a snapshot, nearest first, and what names it as parent.
+
+        Raises:
+            UnknownNameError: no such snapshot.
+        """
+        snapshot = self.resolve(key)
+        ancestors = []
+        with self._reading() as index:
+            parent = snapshot.parent
+            while parent is not None:
+                number = index.by_digest(parent)
+                if number is None:
+                    raise IntegrityError(f"parent {parent} of {snapshot.digest} is not registered")
+                ancestors.append(self._ledger.snapshot(number))
+                parent = ancestors[-1].parent
+            children = tuple(map(self._ledger.snapshot, index.children(snapshot.digest)))
+        return Lineage(ancestors=tuple(ancestors), children=children)
+
+    def events(self, key: str) -> list[tuple[int, AnyEntry]]:
+        """Number and content of every entry that speaks of a snapshot, oldest first.
+
+        Raises:
+            UnknownNameError: no such snapshot.
+        """
+        digest = self.resolve(key).digest
+        with self._reading() as index:
+            return [(number, self._ledger.entry(number)) for number in index.events(digest)]
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[AnyEntry]:
+        """The log's entries in order, each read when it is asked for."""
+        self._ledger.log.refresh()
+        return self._ledger.entries(start, stop)
+
+    # ---- evidence
+
+    def verify(self, progress: Progress = SilentProgress()) -> VerificationReport:
+        """Reads everything anew and reports each byte that is not what was written. Raises nothing for it."""
+        return verify_registry(self.root, self._ledger, self._blobs, self._staging, progress)
+
+    def checkpoint(self) -> Checkpoint:
+        """The signed size and root of the log, as of now.
+
+        Raises:
+            UsageError: nothing was written yet.
+        """
+        self._ledger.log.refresh()
+        return self._ledger.log.checkpoint()
+
+    def prove(self, key: str) -> InclusionProof:
+        """That a snapshot's entry is in the log.
+
+        Raises:
+            UnknownNameError: no such snapshot.
+        """
+        number = self._number(self.resolve(key).digest)
+        return self._ledger.log.inclusion_proof(0 if number is None else number)
+
+    def prove_consistency(self, old: int, new: int | None = None) -> ConsistencyProof:
+        """That the log of `old` entries is a beginning of that of `new`.
+
+        Raises:
+            InvalidValueError: sizes that the log never had.
+        """
+        self._ledger.log.refresh()
+        return self._ledger.log.consistency_proof(old, new)
+
+    def rebuild(self) -> int:
+        """Builds the index anew from the log; returns how many entries it holds."""
+        return self._ledger.rebuild()
 
     def verify_files(self, snapshot: ArchitectureSnapshot) -> None:
         """Reads the snapshot's files.
@@ -197,34 +588,32 @@ class ArchitectureRegistry:
         publish_folder(folder, fill)
         return folder
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[SnapshotIndex]:
-        with self._thread_lock:
-            self._index.refresh()
-            yield self._index
+    # ---- inside
+
+    def _list(self, numbers: Iterable[int]) -> SnapshotList:
+        return SnapshotList(array("q", numbers), self._ledger.snapshot)
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._locked():
-            with self._reading() as index:
-                index.catch_up_head()
-            self._staging.sweep()
-            yield
+    def _reading(self) -> Iterator[RegistryIndex]:
+        self._ledger.catch_up()
+        yield self._ledger.index
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _now(self) -> str:
+        return rfc3339(self._clock.now())
+
+    def _make_root(self) -> None:
         try:
             if not self.root.is_dir():
                 self.root.mkdir(parents=True, exist_ok=True)
                 fsync_folder(self.root.parent)
         except OSError as error:
             raise WorldError(f"cannot make {self.root}", cause=str(error)) from error
-        with exclusive_lock(self.root / "lock"):
-            yield
 
 
-def _own(snapshots: list[ArchitectureSnapshot]) -> list[ArchitectureSnapshot]:
-    return [snapshot.model_copy(deep=True) for snapshot in snapshots]
+def _batches(drafts: Iterable[SnapshotDraft]) -> Iterator[list[SnapshotDraft]]:
+    rest = iter(drafts)
+    while batch := list(itertools.islice(rest, _BATCH)):
+        yield batch
 
 
 def _holds(folder: Path, blobs: Mapping[str, str]) -> bool:

@@ -1,0 +1,105 @@
+"""Where a commit is prepared: what stands, and on top of it what this commit adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+from legion.foundation.errors import UnknownNameError
+from legion.neuro_architecture.registry.drafts import content_name
+from legion.neuro_architecture.registry.indexing import RegistryIndex
+from legion.neuro_architecture.spec.entries import AliasEntry, AnyEntry, SnapshotEntry, TagsEntry
+from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
+
+__all__ = ["Desk"]
+
+
+@final
+class Desk:
+    """What an operation decides on. It lives under the registry's lock, so nothing else changes meanwhile.
+
+    Args:
+        index: What stands.
+        read: The snapshot of an entry, by its number.
+    """
+
+    def __init__(self, index: RegistryIndex, read: Callable[[int], ArchitectureSnapshot]) -> None:
+        self._index = index
+        self._read = read
+        self.entries: list[AnyEntry] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        self._by_content: dict[str, ArchitectureSnapshot] = {}
+        self._by_digest: dict[str, ArchitectureSnapshot] = {}
+        self._latest: dict[str, ArchitectureSnapshot] = {}
+        self._aliases: dict[str, str | None] = {}
+        self._tags: dict[str, tuple[str, ...]] = {}
+        self._keys: set[str] = set()
+
+    def add(self, entry: AnyEntry) -> None:
+        """Writes the entry; what is asked from now on knows of it."""
+        self.entries.append(entry)
+        self._note(entry)
+
+    def take_back(self, mark: int) -> None:
+        """Forgets all entries from the `mark`-th on."""
+        if mark == len(self.entries):
+            return
+        kept = self.entries[:mark]
+        self.entries = []
+        self._clear()
+        for entry in kept:
+            self.add(entry)
+
+    def _note(self, entry: AnyEntry) -> None:
+        if entry.key is not None:
+            self._keys.add(entry.key)
+        match entry:
+            case SnapshotEntry(snapshot=snapshot):
+                self._by_content.setdefault(content_name(snapshot), snapshot)
+                self._by_digest[snapshot.digest] = snapshot
+                self._latest[snapshot.semantic_hash] = snapshot
+            case TagsEntry(snapshot=digest, added=added, removed=removed):
+                self._tags[digest] = tuple(sorted((set(self.tags(digest)) - set(removed)) | set(added)))
+            case AliasEntry(alias=alias, snapshot=digest):
+                self._aliases[alias] = digest
+            case _:
+                pass  # approvals, verdicts, rollouts and deletions decide nothing here
+
+    def by_content(self, name: str) -> ArchitectureSnapshot | None:
+        """The first snapshot of this content."""
+        return self._by_content.get(name) or self._at(self._index.by_content(name))
+
+    def latest(self, semantic_hash: str) -> ArchitectureSnapshot | None:
+        """The newest revision of an architecture."""
+        return self._latest.get(semantic_hash) or self._at(self._index.latest(semantic_hash))
+
+    def snapshot(self, digest: str) -> ArchitectureSnapshot:
+        """The snapshot with this digest.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        found = self._by_digest.get(digest) or self._at(self._index.by_digest(digest))
+        if found is None:
+            raise UnknownNameError.of("snapshot", digest, [], hint="list them: legion registry ls")
+        return found
+
+    def tags(self, digest: str) -> tuple[str, ...]:
+        """The snapshot's tags, as they stand."""
+        if digest in self._tags:
+            return self._tags[digest]
+        fresh = self._by_digest.get(digest)
+        return self._index.tags(digest) if fresh is None else fresh.tags
+
+    def alias(self, name: str) -> str | None:
+        """Digest of what an alias names."""
+        return self._aliases[name] if name in self._aliases else self._index.alias(name)
+
+    def has_key(self, key: str | None) -> bool:
+        """Whether an entry with this idempotency key stands."""
+        return key is not None and (key in self._keys or self._index.by_key(key) is not None)
+
+    def _at(self, number: int | None) -> ArchitectureSnapshot | None:
+        return None if number is None else self._read(number)

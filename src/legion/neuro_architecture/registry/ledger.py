@@ -1,0 +1,156 @@
+"""Log and index as one: entries go into the log, and the index follows it wherever it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, final
+
+from legion.foundation.canonical import canonical_json, parse_canonical
+from legion.foundation.errors import IntegrityError, InvalidValueError
+from legion.foundation.files import exclusive_lock
+from legion.neuro_architecture.registry.desk import Desk
+from legion.neuro_architecture.registry.indexing import RegistryIndex
+from legion.neuro_architecture.registry.translog import TransparencyLog
+from legion.neuro_architecture.spec.entries import AnyEntry, parse_entry
+from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
+
+__all__ = ["Ledger"]
+
+log = logging.getLogger(__name__)
+
+_CHUNK: Final = 5_000
+
+
+@final
+class Ledger:
+    """The registry's entries, written and read.
+
+    The log is the truth. The index may lag it (a writer was killed in between) or belong to another log (somebody
+    copied a folder); both are noticed by the number and the leaf hash of the last entry that it holds, and mended
+    before anything is read from it.
+
+    Args:
+        log: The transparency log.
+        index: What finds its entries.
+        lock: File that writers take turns by.
+    """
+
+    def __init__(self, log: TransparencyLog, index: RegistryIndex, lock: Path) -> None:
+        self.log = log
+        self.index = index
+        self._lock = lock
+        self._size_indexed = -1
+
+    def catch_up(self, *, is_writing: bool = False) -> None:
+        """Sees what others committed, and brings the index to it.
+
+        Raises:
+            IntegrityError: the log is damaged, was rolled back or forked.
+        """
+        size = self.log.refresh()
+        if size == self._size_indexed:
+            return
+        position, leaf = self.index.position()
+        if position != size or not self._is_ours(position, leaf):
+            if is_writing:
+                self._bring_up(size)
+            else:
+                with exclusive_lock(self._lock):  # a writer may be about to do it, or was killed before it did
+                    size = self.log.refresh()
+                    self._bring_up(size)
+        self._size_indexed = size
+
+    def _bring_up(self, size: int) -> None:
+        position, leaf = self.index.position()
+        if not self._is_ours(position, leaf):
+            log.warning("the index belongs to another log and is built anew from %d entries", size)
+            self.index.clear()
+            position = 0
+        for start in range(position, size, _CHUNK):
+            stop = min(start + _CHUNK, size)
+            rows = [
+                (parse_bytes(content, start + place), self.log.leaf_hash(start + place).hex())
+                for place, content in enumerate(self.log.read_range(start, stop))
+            ]
+            self.index.apply(start, rows)
+
+    def _is_ours(self, position: int, leaf: str) -> bool:
+        if position == 0:
+            return True
+        return position <= self.log.size and self.log.leaf_hash(position - 1).hex() == leaf
+
+    def rebuild(self) -> int:
+        """Builds the index anew from the log; returns how many entries it holds."""
+        with exclusive_lock(self._lock):
+            size = self.log.refresh()
+            self.index.clear()
+            self._bring_up(size)
+        self._size_indexed = size
+        return size
+
+    def commit(self, work: Callable[[Desk], None]) -> None:
+        """Lets `work` write on a desk under the lock, and makes what it wrote durable.
+
+        Raises:
+            IntegrityError: what stands is damaged.
+            WorldError: the disk refused.
+        """
+        with exclusive_lock(self._lock):
+            self.catch_up(is_writing=True)
+            desk = Desk(self.index, self.snapshot)
+            work(desk)
+            if not desk.entries:
+                return
+            written = self.log.append([canonical_json(entry.to_dict()) for entry in desk.entries])
+            leaves = [self.log.leaf_hash(number).hex() for number in written]
+            self.index.apply(written.start, list(zip(desk.entries, leaves, strict=True)))
+            self._size_indexed = written.stop
+
+    def entry(self, number: int) -> AnyEntry:
+        """An entry by its number."""
+        return parse_bytes(self.log.read(number), number)
+
+    def snapshot(self, number: int) -> ArchitectureSnapshot:
+        """The snapshot in an entry.
+
+        Raises:
+            IntegrityError: there is none.
+        """
+        return snapshot_in(self.log.read(number), number)
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[AnyEntry]:
+        """Entries in order, read as they are asked for."""
+        end = self.log.size if stop is None else stop
+        for place, content in enumerate(self.log.read_range(start, end)):
+            yield parse_bytes(content, start + place)
+
+
+def parse_bytes(content: bytes, number: int) -> AnyEntry:
+    """The entry in a leaf.
+
+    Raises:
+        IntegrityError: it is none; the log holds what no registry of this version wrote.
+    """
+    try:
+        return parse_entry(parse_canonical(content))
+    except (InvalidValueError, ValueError, RecursionError) as error:
+        cause = error.cause if isinstance(error, InvalidValueError) else str(error)
+        raise IntegrityError(
+            f"entry {number} of the log is not one that this version writes", cause=cause, hint="legion registry verify"
+        ) from error
+
+
+def snapshot_in(content: bytes, number: int) -> ArchitectureSnapshot:
+    """The snapshot in a leaf, without looking at the rest of it.
+
+    Raises:
+        IntegrityError: it holds none.
+    """
+    try:
+        return ArchitectureSnapshot.model_validate(parse_canonical(content)["snapshot"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise IntegrityError(
+            f"entry {number} of the log holds no snapshot", cause=str(error), hint="legion registry verify"
+        ) from error
