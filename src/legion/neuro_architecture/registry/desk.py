@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import final
 
 from legion.foundation.errors import UnknownNameError
-from legion.neuro_architecture.registry.drafts import content_name
-from legion.neuro_architecture.registry.indexing import RegistryIndex
+from legion.neuro_architecture.registry.indexing import RegistryIndex, content_name
 from legion.neuro_architecture.spec.entries import AliasEntry, AnyEntry, SnapshotEntry, TagsEntry
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 

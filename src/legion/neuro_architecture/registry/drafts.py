@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from legion.foundation.canonical import digest_json
 from legion.foundation.errors import InvalidValueError
 from legion.foundation.labels import plain_label
 from legion.neuro_architecture.registry.admission import admit_file_name, admit_json, admit_tags
 from legion.neuro_architecture.spec.architecture import parse_architecture, semantic_hash
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
-__all__ = ["SnapshotDraft", "content_name"]
+__all__ = ["SnapshotDraft"]
 
 
 @final
@@ -68,8 +67,3 @@ class SnapshotDraft:
             InvalidValueError: a name that is a path, or of a kind that may run code when loaded.
         """
         return {admit_file_name(name): Path(path) for name, path in sorted(self.files.items())}
-
-
-def content_name(snapshot: ArchitectureSnapshot) -> str:
-    """Digest of what the caller gave: everything but revision, parent and time."""
-    return digest_json(snapshot.model_dump(mode="json", exclude={"revision", "parent", "created_at"}))

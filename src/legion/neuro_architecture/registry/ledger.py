@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, final
@@ -11,7 +12,7 @@ from legion.foundation.canonical import canonical_json, parse_canonical
 from legion.foundation.errors import IntegrityError, InvalidValueError
 from legion.foundation.files import exclusive_lock
 from legion.neuro_architecture.registry.desk import Desk
-from legion.neuro_architecture.registry.indexing import RegistryIndex
+from legion.neuro_architecture.registry.indexing import RegistryIndex, open_sqlite_index
 from legion.neuro_architecture.registry.translog import TransparencyLog
 from legion.neuro_architecture.spec.entries import AnyEntry, parse_entry
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
@@ -33,15 +34,28 @@ class Ledger:
 
     Args:
         log: The transparency log.
-        index: What finds its entries.
+        open_index: Opens the index of a log by the log's origin; called once the log has an entry.
         lock: File that writers take turns by.
     """
 
-    def __init__(self, log: TransparencyLog, index: RegistryIndex, lock: Path) -> None:
+    def __init__(self, log: TransparencyLog, open_index: Callable[[str], RegistryIndex], lock: Path) -> None:
         self.log = log
-        self.index = index
+        self._open_index = open_index
         self._lock = lock
-        self._size_indexed = -1
+        self._index: RegistryIndex | None = None
+        self._size_indexed = 0
+        self._opening = threading.Lock()
+
+    @property
+    def index(self) -> RegistryIndex:
+        """What finds the entries; of an empty log an index of its own that nobody keeps."""
+        with self._opening:
+            if self._index is None:
+                key = self.log.key
+                if key is None or self.log.size == 0:
+                    return open_sqlite_index(None)
+                self._index = self._open_index(key.name)
+            return self._index
 
     def catch_up(self, *, is_writing: bool = False) -> None:
         """Sees what others committed, and brings the index to it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,23 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, final
 
-from legion.foundation.canonical import digest_file
+from legion.foundation.canonical import digest_file, short
 from legion.foundation.clock import Clock, SystemClock, rfc3339
-from legion.foundation.errors import InvalidValueError, RefusedError, UnknownNameError, WorldError
+from legion.foundation.errors import IntegrityError, InvalidValueError, RefusedError, UnknownNameError, WorldError
 from legion.foundation.files import confine, fsync_folder, publish_folder
 from legion.foundation.labels import plain_label
+from legion.foundation.progress import Progress, SilentProgress
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.registry.admission import admit_alias, admit_json, admit_tags
 from legion.neuro_architecture.registry.blobs import BlobStore
 from legion.neuro_architecture.registry.commits import CommitQueue
 from legion.neuro_architecture.registry.desk import Desk
-from legion.neuro_architecture.registry.drafts import SnapshotDraft, content_name
-from legion.neuro_architecture.registry.indexing import open_index
+from legion.neuro_architecture.registry.drafts import SnapshotDraft
+from legion.neuro_architecture.registry.indexing import RegistryIndex, content_name, open_index
 from legion.neuro_architecture.registry.ledger import Ledger
 from legion.neuro_architecture.registry.listing import SnapshotList
 from legion.neuro_architecture.registry.query import parse_query
 from legion.neuro_architecture.registry.staging import StagingFolder
-from legion.neuro_architecture.registry.translog import TransparencyLog
+from legion.neuro_architecture.registry.translog import Checkpoint, ConsistencyProof, InclusionProof, TransparencyLog
 from legion.neuro_architecture.registry.verification import VerificationReport, verify_registry
 from legion.neuro_architecture.spec.architecture import SEMANTIC_HASH_HEX_DIGITS
 from legion.neuro_architecture.spec.entries import (
@@ -46,6 +49,8 @@ FOLDER: Final = Path("artifacts") / "architecture_registry"
 _HEX: Final = re.compile(r"[0-9a-f]+")
 _LEAST_PREFIX: Final = 4
 _BATCH: Final = 5_000
+_DIGEST_HEX_DIGITS: Final = 64
+_SHOWN: Final = 5
 _ANYTHING: Final = object()
 
 
@@ -113,7 +118,9 @@ class ArchitectureRegistry:
         self._staging = StagingFolder(self.root)
         self._blobs = BlobStore(self.root, self._staging, url=blobs)
         log = TransparencyLog(self.root, keys=keys or settings.keys)
-        self._ledger = Ledger(log, open_index(self.root, index, origin=lambda: log.origin), self.root / "lock")
+        self._ledger = Ledger(
+            log, lambda origin: open_index(index, path=self.root / "index.sqlite", origin=origin), self.root / "lock"
+        )
         self._queue: CommitQueue[Desk] = CommitQueue(
             self._ledger.commit, mark=lambda desk: len(desk.entries), undo=Desk.take_back
         )
@@ -371,8 +378,8 @@ class ArchitectureRegistry:
         Raises:
             WorldError: the store refused.
         """
-        with self._ledger_reading():
-            unreferenced = self._blobs.sweep(set(self._ledger.index.referenced_blobs()), is_dry_run=True)
+        with self._reading() as index:
+            unreferenced = self._blobs.sweep(set(index.referenced_blobs()), is_dry_run=True)
         if is_dry_run or not unreferenced:
             return unreferenced
 
@@ -423,7 +430,7 @@ class ArchitectureRegistry:
         matches: list[str] = []
         if _HEX.fullmatch(name) and len(name) >= _LEAST_PREFIX:
             with self._reading() as index:
-                matches = index.digests("sha256:" + name, limit=_SHOWN)
+                matches = index.by_beginning(name, limit=_SHOWN)
         if len(matches) == 1:
             return self.resolve(matches[0])
         if matches:
@@ -433,7 +440,8 @@ class ArchitectureRegistry:
                 hint="write more of it",
             )
         with self._reading() as index:
-            near = [*index.aliases(), *(short(self._ledger.snapshot(n).digest) for n in self._last(index, _SHOWN))]
+            newest = list(index.snapshots())[-_SHOWN:]
+            near = [*index.aliases(), *(short(self._ledger.snapshot(number).digest) for number in newest)]
         raise UnknownNameError.of("snapshot", key, near, hint="list them: legion registry ls")
 
     def history(self, semantic_hash: str) -> Sequence[ArchitectureSnapshot]:

@@ -1,23 +1,25 @@
-"""Reads a registry anew, byte by byte, and says what is not what was written, and in which file."""
+"""Reads a registry anew, byte by byte, and says what is not what was written, and where."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, final
+from typing import Any, Final, final
 
-from legion.foundation.canonical import digest_bytes, digest_file, short
-from legion.foundation.errors import IntegrityError, WorldError
+from legion.foundation.canonical import short
+from legion.foundation.errors import IntegrityError, LegionError
+from legion.foundation.progress import Progress
 from legion.neuro_architecture.registry.blobs import BlobStore
-from legion.neuro_architecture.registry.log import Head, Record, RecordLog, parse_name
+from legion.neuro_architecture.registry.ledger import Ledger
 from legion.neuro_architecture.registry.staging import StagingFolder
+from legion.neuro_architecture.registry.translog import Damage
 
-__all__ = ["Finding", "Problem", "VerificationReport", "verify_registry"]
+__all__ = ["Finding", "VerificationReport", "verify_registry"]
 
-Problem = Literal["altered", "missing", "renamed", "reordered", "duplicate", "chain broken", "unexpected", "unreadable"]
-_BLOB_NAME: Final = re.compile(r"[0-9a-f]{64}")
+_SNAPSHOT: Final = b'"kind":"snapshot","snapshot":'
 
 
 @final
@@ -29,14 +31,26 @@ class Finding:
         path: The file, relative to the registry's folder.
         problem: What is wrong with it.
         detail: One sentence with the digests or numbers behind it.
+        start: Offset of its first byte, or None where it is the file as a whole.
+        stop: Offset after its last byte, or None.
+        entry: Number of the first entry that it concerns, or None.
     """
 
     path: str
-    problem: Problem
+    problem: str
     detail: str
+    start: int | None = None
+    stop: int | None = None
+    entry: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.problem}: {self.detail}"
+        place = "" if self.start is None else f" bytes {self.start} to {self.stop}"
+        entry = "" if self.entry is None else f" entry {self.entry}"
+        return f"{self.path}:{place}{entry}: {self.problem}: {self.detail}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {name: getattr(self, name) for name in ("path", "problem", "detail", "start", "stop", "entry")}
 
 
 @final
@@ -46,15 +60,15 @@ class VerificationReport:
 
     Attributes:
         root: The registry's folder.
-        num_records: Records read.
+        num_entries: Entries of the log.
         num_blobs: Blobs read.
         findings: Everything that is not what was written.
-        leftovers: Files that mean nothing and harm nothing: scratch files of a killed writer, and blobs whose record
-            it did not come to write.
+        leftovers: What means nothing and harms nothing: scratch files of a killed writer, blobs whose entry it did not
+            come to write, an index that lags.
     """
 
     root: str
-    num_records: int
+    num_entries: int
     num_blobs: int
     findings: tuple[Finding, ...]
     leftovers: tuple[str, ...] = ()
@@ -70,184 +84,130 @@ class VerificationReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        findings = [{"path": item.path, "problem": item.problem, "detail": item.detail} for item in self.findings]
         return {
             "root": self.root,
             "is_clean": self.is_clean,
-            "num_records": self.num_records,
+            "num_entries": self.num_entries,
             "num_blobs": self.num_blobs,
-            "findings": findings,
+            "findings": [finding.to_dict() for finding in self.findings],
             "leftovers": list(self.leftovers),
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Read:
-    """A record's file as it was found: its place by name, its digest by content, and the record where it is one."""
+def verify_registry(
+    root: Path, ledger: Ledger, blobs: BlobStore, staging: StagingFolder, progress: Progress
+) -> VerificationReport:
+    """Checks every byte of the log, that its entries make sense in their order, and the bytes of all blobs.
 
-    name: str
-    sequence: int
-    digest: str
-    record: Record | None
-    mistake: str | None
-
-
-def verify_registry(log: RecordLog, blobs: BlobStore, staging: StagingFolder) -> VerificationReport:
-    """Checks the names, bytes, chain and revisions of all records, the head, and the bytes of all blobs."""
-    findings: list[Finding] = []
-    root = log.folder.parent
-    head = _read_head(log, findings)
-    reads = [_read_record(log, name) for name in log.names()]
-    findings += _check_names(log, reads, head)
-    findings += _check_sequence(log, reads, head)
-    findings += _check_chain(reads)
-    findings += _check_revisions(reads)
-    referenced = {
-        digest: f"{name} of record {read.name}"
-        for read in reads
-        if read.record
-        for name, digest in read.record.snapshot.blobs.items()
-    }
-    num_blobs, unreferenced, wrong = _check_blobs(root, blobs, referenced)
-    leftovers = [*staging.leftovers(), *unreferenced]
+    Where the log itself is damaged, what follows from it is not looked at.
+    """
+    findings = [_finding(damage) for damage in ledger.log.check(progress)]
+    leftovers = [str(path.relative_to(root)) for path in staging.leftovers()]
+    if findings:
+        return VerificationReport(
+            root=str(root), num_entries=ledger.log.size, num_blobs=0, findings=tuple(findings), leftovers=tuple(leftovers)
+        )
+    size = ledger.log.refresh()
+    story = _Story()
+    findings += story.read(ledger.log.read_range(0, size) if size else iter(()))
+    num_blobs, unreferenced, wrong = _check_blobs(blobs, story)
+    position, _ = ledger.index.position() if size else (0, "")
+    if position != size:
+        leftovers.append(f"the index holds {position} of {size} entries and is brought up when it is next read")
     return VerificationReport(
         root=str(root),
-        num_records=len(reads),
+        num_entries=size,
         num_blobs=num_blobs,
         findings=tuple(findings + wrong),
-        leftovers=tuple(str(path.relative_to(root)) for path in leftovers),
+        leftovers=tuple(leftovers + unreferenced),
     )
 
 
-def _read_head(log: RecordLog, findings: list[Finding]) -> Head | None:
-    try:
-        return log.head()
-    except IntegrityError as error:
-        findings.append(Finding(path=log.head_path.name, problem="altered", detail=error.cause or error.message))
+def _finding(damage: Damage) -> Finding:
+    return Finding(
+        path=damage.path,
+        problem=damage.problem,
+        detail=damage.detail,
+        start=damage.start,
+        stop=damage.stop,
+        entry=damage.entry,
+    )
+
+
+@final
+@dataclass(slots=True)
+class _Story:
+    """What the entries say one after another: each must be possible after those before it."""
+
+    latest: dict[str, tuple[int, str | None]] = field(default_factory=dict)
+    digests: set[bytes] = field(default_factory=set)
+    aliases: dict[str, str | None] = field(default_factory=dict)
+    blobs: dict[str, str] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
+
+    def read(self, entries: Iterator[bytes]) -> list[Finding]:
+        findings = []
+        for number, content in enumerate(entries):
+            mistake = self._snapshot(content) if _SNAPSHOT in content else self._move(content)
+            if mistake is not None:
+                findings.append(Finding(path="segments", problem="chain broken", detail=mistake, entry=number))
+        return findings
+
+    def _snapshot(self, content: bytes) -> str | None:
+        """A revision must follow the one before. The snapshot stands last in its entry, in canonical form."""
+        raw = content[content.index(_SNAPSHOT) + len(_SNAPSHOT) : -1]
+        snapshot = json.loads(raw)
+        digest = hashlib.sha256(raw)
+        name = snapshot["semantic_hash"]
+        revision, parent = self.latest.get(name, (0, None))
+        self.latest[name] = (snapshot["revision"], "sha256:" + digest.hexdigest())
+        self.digests.add(digest.digest())
+        for file, blob in snapshot["blobs"].items():
+            self.blobs.setdefault(blob, f"{file} of snapshot {digest.hexdigest()[:12]}")
+            self.deleted.discard(blob)
+        if (snapshot["revision"], snapshot["parent"]) != (revision + 1, parent):
+            return f"it is revision {snapshot['revision']} of {name}, after revision {revision}"
+        return None
+
+    def _move(self, content: bytes) -> str | None:
+        entry = json.loads(content)
+        if entry["kind"] == "deletion":
+            self.deleted.add(entry["blob"])
+            return None
+        digest = entry["snapshot"]
+        if digest is not None and bytes.fromhex(digest.removeprefix("sha256:")) not in self.digests:
+            return f"it speaks of {digest}, which was not registered before it"
+        if entry["kind"] == "alias":
+            before = self.aliases.get(entry["alias"])
+            self.aliases[entry["alias"]] = digest
+            if entry["previous"] != before:
+                return f"alias {entry['alias']!r} named {before}, it says {entry['previous']}"
         return None
 
 
-def _read_record(log: RecordLog, name: str) -> _Read:
-    place = parse_name(name)
-    sequence = place[0] if place else 0
-    try:
-        content = log.read_bytes(name)
-    except (IntegrityError, WorldError) as error:
-        return _Read(name=name, sequence=sequence, digest="", record=None, mistake=error.cause or error.message)
-    digest = digest_bytes(content)
-    try:
-        record = log.parse(content, log.folder / name)
-    except IntegrityError as error:
-        return _Read(name=name, sequence=sequence, digest=digest, record=None, mistake=error.cause or error.message)
-    return _Read(name=name, sequence=sequence, digest=digest, record=record, mistake=None)
-
-
-def _check_names(log: RecordLog, reads: list[_Read], head: Head | None) -> list[Finding]:
-    """Each file's name against its bytes; a wrong name on bytes that the chain knows is a renaming."""
-    known = {read.record.previous for read in reads if read.record} | ({head.digest} if head else set())
-    findings = [finding for read in reads if (finding := _check_name(read, known))]
-    if log.folder.is_dir():
-        strangers = sorted(path.name for path in log.folder.iterdir() if not parse_name(path.name))
-        findings += [_record(name, "unexpected", "no record has such a name") for name in strangers]
-    return findings
-
-
-def _check_name(read: _Read, known: set[str | None]) -> Finding | None:
-    place = parse_name(read.name)
-    if read.record is None:
-        return _record(read.name, "altered" if read.digest else "unreadable", read.mistake or "it is no record")
-    if place and place[1] != short(read.digest):
-        problem: Problem = "renamed" if read.digest in known else "altered"
-        return _record(read.name, problem, f"its bytes are {read.digest}")
-    if read.sequence != read.record.sequence:
-        return _record(read.name, "reordered", f"it was written as number {read.record.sequence}")
-    return None
-
-
-def _check_sequence(log: RecordLog, reads: list[_Read], head: Head | None) -> list[Finding]:
-    """No number twice, none left out, and none gone from the end that the head remembers."""
-    counts = Counter(read.sequence for read in reads)
-    last = max(counts, default=0)
-    findings = [
-        _record(read.name, "duplicate", f"there are {counts[read.sequence]} records number {read.sequence}")
-        for read in reads
-        if counts[read.sequence] > 1
-    ]
-    missing = sorted(set(range(1, max(last, head.sequence if head else 0) + 1)) - set(counts))
-    findings += [
-        _record(f"{number:08d}-*.json", "missing", f"there is no record number {number}") for number in missing
-    ]
-    if head is None and last > 1 and not log.head_path.exists():
-        findings.append(Finding(path=log.head_path.name, problem="missing", detail=f"there are {last} records"))
-    if head is not None:
-        findings += _check_head(log, reads, head, last)
-    return findings
-
-
-def _check_head(log: RecordLog, reads: list[_Read], head: Head, last: int) -> list[Finding]:
-    path = log.head_path.name
-    if head.sequence < last - 1:
-        detail = f"it remembers {head.sequence} records, there are {last}; it lags by one at most"
-        return [Finding(path=path, problem="altered", detail=detail)]
-    remembered = [read for read in reads if read.sequence == head.sequence]
-    if remembered and all(read.digest != head.digest for read in remembered):
-        detail = f"it remembers record {head.sequence} as {head.digest}, there is {remembered[0].digest}"
-        return [Finding(path=path, problem="chain broken", detail=detail)]
-    return []
-
-
-def _check_chain(reads: list[_Read]) -> list[Finding]:
-    by_sequence = {read.sequence: read for read in reads}
-    findings = []
-    for read in reads:
-        before = by_sequence.get(read.sequence - 1)
-        if read.record is None or (before is None and read.sequence > 1):
-            continue
-        expected = before.digest if before else None
-        if read.record.previous != expected:
-            detail = f"it follows {read.record.previous}, before it stands {expected}"
-            findings.append(_record(read.name, "chain broken", detail))
-    return findings
-
-
-def _check_revisions(reads: list[_Read]) -> list[Finding]:
-    """Revisions of one architecture count 1, 2, ... and each names the one before, as long as no record is damaged."""
-    latest: dict[str, tuple[int, str]] = {}
+def _check_blobs(blobs: BlobStore, story: _Story) -> tuple[int, list[str], list[Finding]]:
     findings: list[Finding] = []
-    for read in reads:
-        if read.record is None:
-            return findings
-        snapshot = read.record.snapshot
-        revision, parent = latest.get(snapshot.semantic_hash, (0, None))
-        if (snapshot.revision, snapshot.parent) != (revision + 1, parent):
-            detail = f"it is revision {snapshot.revision} of {snapshot.semantic_hash}, after revision {revision}"
-            findings.append(_record(read.name, "chain broken", detail))
-        latest[snapshot.semantic_hash] = (snapshot.revision, read.record.digest)
-    return findings
-
-
-def _check_blobs(root: Path, blobs: BlobStore, referenced: dict[str, str]) -> tuple[int, list[Path], list[Finding]]:
+    unreferenced: list[str] = []
     found: set[str] = set()
-    unreferenced: list[Path] = []
-    findings: list[Finding] = []
-    for path in blobs.files():
-        place = str(path.relative_to(root))
-        digest = f"sha256:{path.name}"
-        if not _BLOB_NAME.fullmatch(path.name) or path != blobs.path(digest) or path.is_symlink():
-            findings.append(Finding(path=place, problem="unexpected", detail="no blob has such a name"))
+    for item in blobs.listing():
+        if item.digest is None:
+            findings.append(Finding(path=item.place, problem="unexpected", detail="no blob has such a name"))
             continue
-        found.add(digest)
-        owner = referenced.get(digest)
-        if digest_file(path) != digest:
-            detail = f"its bytes have another digest; it is {owner or 'part of no record'}"
-            findings.append(Finding(path=place, problem="altered", detail=detail))
-        elif owner is None:
-            unreferenced.append(path)
-    for digest in sorted(set(referenced) - found):
-        place = str(blobs.path(digest).relative_to(root))
-        findings.append(Finding(path=place, problem="missing", detail=f"it is {referenced[digest]}"))
+        found.add(item.digest)
+        owner = story.blobs.get(item.digest)
+        try:
+            blobs.verify(owner or "no snapshot", item.digest)
+        except IntegrityError as error:
+            detail = f"{error.cause or error.message}; it is {owner or 'part of no snapshot'}"
+            findings.append(Finding(path=item.place, problem="altered", detail=detail))
+            continue
+        except LegionError as error:
+            findings.append(Finding(path=item.place, problem="unreadable", detail=error.cause or error.message))
+            continue
+        if owner is None:
+            unreferenced.append(item.place)
+    findings += [
+        Finding(path=f"blobs/{short(digest)}", problem="missing", detail=f"it is {story.blobs[digest]}")
+        for digest in sorted(set(story.blobs) - found - story.deleted)
+    ]
     return len(found), unreferenced, findings
-
-
-def _record(name: str, problem: Problem, detail: str) -> Finding:
-    return Finding(path=f"records/{name}", problem=problem, detail=detail)

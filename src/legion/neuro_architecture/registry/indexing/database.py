@@ -54,6 +54,10 @@ class Database(Protocol):
         """A turn at writing, against all threads and processes: committed at the end, undone by an error."""
         ...
 
+    def recreate(self) -> None:
+        """Throws everything away, damaged or not; the next use makes empty tables."""
+        ...
+
     def close(self) -> None:
         """Lets go of all connections."""
         ...

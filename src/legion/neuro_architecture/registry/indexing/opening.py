@@ -33,8 +33,8 @@ def open_index(url: str | None, *, path: Path, origin: str) -> RegistryIndex:
     return open_postgres_index(url, origin=origin)
 
 
-def open_sqlite_index(path: Path) -> RegistryIndex:
-    """The index in the file `path`.
+def open_sqlite_index(path: Path | None) -> RegistryIndex:
+    """The index in the file `path`; with None an empty one that nobody keeps.
 
     Raises:
         WorldError: the SQLite library is one that corrupts files.

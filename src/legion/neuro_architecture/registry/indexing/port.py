@@ -35,11 +35,15 @@ class RegistryIndex(Protocol):
         ...
 
     def clear(self) -> None:
-        """Back to before the first entry."""
+        """Back to before the first entry, even where it is damaged."""
         ...
 
     def by_digest(self, digest: str) -> int | None:
         """The snapshot with this digest."""
+        ...
+
+    def by_beginning(self, digits: str, *, limit: int) -> list[str]:
+        """The digests of at most `limit` snapshots whose digest begins with these hex digits, oldest first."""
         ...
 
     def latest(self, semantic_hash: str) -> int | None:

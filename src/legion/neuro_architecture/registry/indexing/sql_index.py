@@ -21,6 +21,8 @@ __all__ = ["SqlIndex"]
 _PAGE: Final = 4096
 _POSITION: Final = "SELECT entries, leaf FROM log_position WHERE only_row = 1"
 _BY_DIGEST: Final = "SELECT number FROM snapshots WHERE substr(digest, 1, 8) = ? AND digest = ? ORDER BY number"
+_BY_BEGINNING: Final = "SELECT digest FROM snapshots WHERE substr(digest, 1, 8) BETWEEN ? AND ? ORDER BY number"
+_FOUND_BY: Final = 16
 _BY_CONTENT: Final = "SELECT number FROM snapshots WHERE substr(content, 1, 8) = ? AND content = ? ORDER BY number"
 _LATEST: Final = "SELECT MAX(number) FROM snapshots WHERE semantic_hash = ?"
 _REVISIONS: Final = "SELECT number FROM snapshots WHERE semantic_hash = ? ORDER BY number"
@@ -89,11 +91,19 @@ class SqlIndex:
         return entries[passed:]
 
     def clear(self) -> None:
-        with self._database.transaction() as session:
-            empty_all(session)
+        try:
+            with self._database.transaction() as session:
+                empty_all(session)
+        except IntegrityError:
+            self._database.recreate()
 
     def by_digest(self, digest: str) -> int | None:
         return self._first(_BY_DIGEST, digest)
+
+    def by_beginning(self, digits: str, *, limit: int) -> list[str]:
+        low, high = (digits[:_FOUND_BY].ljust(_FOUND_BY, digit) for digit in "0f")
+        found = self._database.read(_BY_BEGINNING, (bytes.fromhex(low), bytes.fromhex(high)))
+        return [digest for row in found if (digest := _digest(row[0]))[7:].startswith(digits)][:limit]
 
     def latest(self, semantic_hash: str) -> int | None:
         number: int | None = self._database.read(_LATEST, (_plain(semantic_hash),))[0][0]

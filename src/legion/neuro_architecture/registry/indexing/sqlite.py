@@ -57,15 +57,16 @@ class SqliteDatabase:
     """One file of tables; see `Database`.
 
     Args:
-        path: The file; it and its folder are made at the first use. It must be on a local disk.
+        path: The file; it and its folder are made at the first use. It must be on a local disk. None is an index that
+            nobody keeps, one for each thread.
         newest: The schema version to lead it to.
     """
 
     must_be_led = True
 
-    def __init__(self, path: Path, *, newest: int = NEWEST) -> None:
+    def __init__(self, path: Path | None, *, newest: int = NEWEST) -> None:
         refuse_library(apsw.sqlite_lib_version())
-        self.where = str(path)
+        self.where = ":memory:" if path is None else str(path)
         self._path = path
         self._newest = newest
         self._local = threading.local()
@@ -100,6 +101,14 @@ class SqliteDatabase:
         for connection in connections:
             connection.close()
 
+    def recreate(self) -> None:
+        if self._path is None:
+            return
+        self.close()
+        with exclusive_lock(_lock_of(self._path)):
+            for suffix in ("", "-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
     def _connection(self) -> apsw.Connection:
         local = self._local
         if getattr(local, "process", None) != os.getpid():
@@ -110,10 +119,11 @@ class SqliteDatabase:
         return connection
 
     def _connect(self) -> apsw.Connection:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WorldError(f"cannot make {self._path.parent}", cause=str(error)) from error
+        if self._path is not None:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise WorldError(f"cannot make {self._path.parent}", cause=str(error)) from error
         connection = apsw.Connection(self.where, statementcachesize=_STATEMENTS)
         try:
             connection.set_busy_timeout(_BUSY_MS)
@@ -131,7 +141,7 @@ class SqliteDatabase:
         """Turns the write-ahead log on and brings the schema forward, one process at a time."""
         if _journal(connection) == "wal" and self._steps(connection) == []:
             return
-        with exclusive_lock(self._path.with_name(self._path.name + ".lock")):
+        with contextlib.nullcontext() if self._path is None else exclusive_lock(_lock_of(self._path)):
             connection.execute("PRAGMA journal_mode = WAL")
             with connection:
                 connection.execute(SQLITE.spell(VERSION_TABLE))
@@ -159,6 +169,10 @@ class SqliteDatabase:
                 f"the index {self.where} has other tables", cause=str(error), hint="legion registry rebuild"
             )
         return WorldError(f"the index {self.where} cannot be used", cause=f"{type(error).__name__}: {error}")
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 def _journal(connection: apsw.Connection) -> str:
