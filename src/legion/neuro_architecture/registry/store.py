@@ -21,7 +21,8 @@ from legion.neuro_architecture.registry.index import SnapshotIndex, content_name
 from legion.neuro_architecture.registry.log import RecordLog
 from legion.neuro_architecture.registry.staging import StagingFolder
 from legion.neuro_architecture.registry.verification import VerificationReport, verify_registry
-from legion.neuro_architecture.spec.architecture import SEMANTIC_HASH_HEX_DIGITS, parse_architecture, semantic_hash
+from legion.neuro_architecture.spec.architecture import parse_architecture
+from legion.neuro_architecture.spec.semantics import SEMANTIC_HASH_HEX_DIGITS, semantic_hash
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
 __all__ = ["ArchitectureRegistry"]
