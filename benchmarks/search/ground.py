@@ -9,7 +9,7 @@ from typing import Final
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.objectives import choose_objectives
 from legion.neuro_architecture.space import Point, PointSpace
-from legion.neuro_architecture.spec.architecture import semantic_hash
+from legion.neuro_architecture.spec.semantics import semantic_hash
 from legion.neuro_architecture.study.criteria import Criteria
 from legion.neuro_architecture.study.recipe import StudyRecipe
 from legion.neuro_architecture.study.space import StudySpace

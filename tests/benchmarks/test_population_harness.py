@@ -18,7 +18,8 @@ from legion.neuro_architecture.adapters.targets import choose_layers, choose_lin
 from legion.neuro_architecture.anatomy import inspect_model
 from legion.neuro_architecture.data.datasets import read_data
 from legion.neuro_architecture.records import ProposalStore
-from legion.neuro_architecture.spec.architecture import LoRAArchitecture, semantic_hash
+from legion.neuro_architecture.spec.architecture import LoRAArchitecture
+from legion.neuro_architecture.spec.semantics import semantic_hash
 
 LISTS = {"mixed": mixed(256, 8), "lora": all_layers(32, 8), "upper": upper_third(32, 4), "smollm2": headline(8, 6)}
 

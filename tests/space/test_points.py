@@ -13,7 +13,8 @@ from legion.neuro_architecture.space import PointSpace, find_mistakes
 from legion.neuro_architecture.space.members import members
 from legion.neuro_architecture.space.search_space import SearchSpace
 from legion.neuro_architecture.space.traits import block_label, traits_of
-from legion.neuro_architecture.spec.architecture import semantic_hash, strategy_names
+from legion.neuro_architecture.spec.architecture import strategy_names
+from legion.neuro_architecture.spec.semantics import semantic_hash
 
 STRATEGIES = ("LoRA", "Adapter", "MoE")
 

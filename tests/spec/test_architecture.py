@@ -1,6 +1,4 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from legion.foundation.errors import InvalidValueError, UnknownNameError
 from legion.neuro_architecture.spec.architecture import (
@@ -10,76 +8,8 @@ from legion.neuro_architecture.spec.architecture import (
     CombinedArchitecture,
     LoRAArchitecture,
     parse_architecture,
-    semantic_hash,
     strategy_names,
 )
-
-_CONFIGS = st.one_of(
-    st.fixed_dictionaries(
-        {"strategy": st.just("LoRA")},
-        optional={"rank": st.integers(1, 64), "alpha": st.floats(0.5, 64), "layers": st.just([0, 2])},
-    ),
-    st.fixed_dictionaries(
-        {"strategy": st.just("Adapter")},
-        optional={"bottleneck_size": st.integers(1, 128), "placement": st.sampled_from(["par", "seq"])},
-    ),
-    st.fixed_dictionaries({"strategy": st.just("MoE")}, optional={"num_experts": st.integers(2, 8)}),
-    st.fixed_dictionaries(
-        {"strategy": st.just("LoRA")},
-        optional={
-            "use_rslora": st.booleans(),
-            "use_dora": st.booleans(),
-            "rank_pattern": st.dictionaries(st.sampled_from(["a", "b"]), st.integers(1, 4)),
-            "alpha_pattern": st.dictionaries(st.sampled_from(["a", "b"]), st.floats(0.5, 4)),
-        },
-    ),
-    st.fixed_dictionaries(
-        {"strategy": st.sampled_from(["SplitLayer", "SparseRouting"])},
-        optional={"num_experts": st.integers(3, 16), "rank": st.integers(1, 9), "split": st.just("contiguous")},
-    ),
-    st.fixed_dictionaries({"strategy": st.sampled_from(sorted(PEFT_SIZES))}, optional={"layers": st.just([1])}),
-    st.fixed_dictionaries(
-        {"strategy": st.sampled_from(["PrefixTuning", "PromptTuning"])},
-        optional={"num_virtual_tokens": st.integers(1, 64)},
-    ),
-    st.fixed_dictionaries(
-        {"strategy": st.just("Combined")},
-        optional={
-            "boundary": st.integers(1, 6),
-            "rank": st.integers(1, 64),
-            "bottleneck_size": st.integers(1, 128),
-            "placement": st.sampled_from(["par", "seq"]),
-        },
-    ),
-)
-
-
-@given(_CONFIGS, st.randoms())
-def test_the_hash_ignores_key_order_and_spelled_out_defaults(config, random):
-    items = list(config.items())
-    random.shuffle(items)
-    plain = parse_architecture(config)
-    spelled_out = {key: value for key, value in plain.to_dict().items() if value is not None}
-    hashes = {semantic_hash(parse_architecture(form)) for form in (config, dict(items), spelled_out, plain.to_dict())}
-    assert len(hashes) == 1
-    assert len(hashes.pop()) == 16
-
-
-@given(_CONFIGS, _CONFIGS)
-def test_different_architectures_have_different_hashes(one, other):
-    first, second = parse_architecture(one), parse_architecture(other)
-    assert (semantic_hash(first) == semantic_hash(second)) == (first == second)
-
-
-def test_layers_and_targets_are_sets():
-    one = parse_architecture({"strategy": "LoRA", "layers": [2, 0, 2], "target_modules": ["value", "query"]})
-    other = parse_architecture({"strategy": "LoRA", "layers": [0, 2], "target_modules": ["query", "value", "query"]})
-    assert semantic_hash(one) == semantic_hash(other)
-
-
-def test_hashes_are_frozen_across_releases():
-    assert semantic_hash(parse_architecture({"strategy": "LoRA", "rank": 8})) == "4c71c4d8b7a94cc1"
-    assert semantic_hash(parse_architecture({"strategy": "MoE", "num_experts": 8, "top_k": 2})) == "4cbbe205e7c32c33"
 
 
 def test_an_unknown_strategy_is_named():
@@ -158,19 +88,6 @@ def test_unsaid_top_k_is_all_of_a_split_layer_and_half_of_a_sparse_one():
         said = parse_architecture({"strategy": strategy, "num_experts": 6, "top_k": top_k})
         assert unsaid == said
         assert unsaid.experts_per_token == top_k
-
-
-def test_fields_that_came_later_change_a_hash_only_where_they_are_used():
-    plain = semantic_hash(parse_architecture({"strategy": "LoRA"}))
-    for field, value in {
-        "use_rslora": True,
-        "use_dora": True,
-        "rank_pattern": {"q": 2},
-        "alpha_pattern": {"q": 2.0},
-    }.items():
-        assert semantic_hash(parse_architecture({"strategy": "LoRA", field: value})) != plain
-    unused = {"use_rslora": False, "use_dora": False, "rank_pattern": {}, "alpha_pattern": {}}
-    assert semantic_hash(parse_architecture({"strategy": "LoRA"} | unused)) == plain
 
 
 def test_fields_of_a_combination_are_those_of_its_parts():

@@ -15,7 +15,7 @@ from legion.foundation.settings import Settings
 from legion.neuro_architecture.adapters import AdapterRecord, load_adapter
 from legion.neuro_architecture.data.base_models import BaseModel, resolve_base
 from legion.neuro_architecture.data.encoding import TaskEncoder
-from legion.neuro_architecture.spec.architecture import semantic_hash
+from legion.neuro_architecture.spec.architecture import parse_architecture
 from legion.neuro_architecture.spec.ports import RegistryPort
 from legion.neuro_architecture.spec.slot import Slot
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
@@ -143,10 +143,12 @@ def _adapter_folder(snapshot: ArchitectureSnapshot, settings: Settings, registry
     if _ADAPTER_RECORD not in snapshot.blobs:
         raise IntegrityError(f"snapshot {snapshot.digest} carries no adapter", hint="legion integrate --top 3")
     record = AdapterRecord.parse(read_json(folder / _ADAPTER_RECORD), what=str(folder / _ADAPTER_RECORD))
-    if semantic_hash(record.architecture) != snapshot.semantic_hash:
+    # The name is made afresh on both sides: a snapshot keeps the one that it was registered by.
+    found, registered = semantic_hash(record.architecture), semantic_hash(parse_architecture(snapshot.config))
+    if found != registered:
         raise IntegrityError(
             f"snapshot {snapshot.digest} carries the adapter of another architecture",
-            cause=f"{semantic_hash(record.architecture)} instead of {snapshot.semantic_hash}",
+            cause=f"{found} instead of {registered}",
         )
     return folder
 

@@ -15,8 +15,9 @@ from legion.neuro_architecture.anatomy.values import ModelAnatomy
 from legion.neuro_architecture.space.members import Member
 from legion.neuro_architecture.space.recipes import recipe_axes, recipe_of
 from legion.neuro_architecture.space.traits import Trait, traits_of
-from legion.neuro_architecture.spec.architecture import AnyArchitecture, Strategy, semantic_hash
+from legion.neuro_architecture.spec.architecture import AnyArchitecture, Strategy
 from legion.neuro_architecture.spec.proposal import TrainingRecipe
+from legion.neuro_architecture.spec.semantics import semantic_hash
 from legion.neuro_architecture.spec.task import TaskKind
 
 __all__ = ["Axis", "Branch", "Candidate", "axis_order", "shares"]

@@ -25,12 +25,8 @@ from legion.neuro_architecture.space.other_families import (
 )
 from legion.neuro_architecture.space.validity import find_mistakes
 from legion.neuro_architecture.space.variants import adapter_variants, lora_variants, moe_variants
-from legion.neuro_architecture.spec.architecture import (
-    AnyArchitecture,
-    Strategy,
-    VirtualTokensArchitecture,
-    semantic_hash,
-)
+from legion.neuro_architecture.spec.architecture import AnyArchitecture, Strategy, VirtualTokensArchitecture
+from legion.neuro_architecture.spec.semantics import semantic_hash
 
 __all__ = ["Member", "default_member", "members", "variants"]
 

@@ -14,8 +14,9 @@ from legion.neuro_architecture.space.members import Member, default_member, memb
 from legion.neuro_architecture.space.recipes import default_recipe, draw_recipe
 from legion.neuro_architecture.space.sites import served_form
 from legion.neuro_architecture.space.validity import find_mistakes
-from legion.neuro_architecture.spec.architecture import AnyArchitecture, Strategy, semantic_hash, strategy_names
+from legion.neuro_architecture.spec.architecture import AnyArchitecture, Strategy, strategy_names
 from legion.neuro_architecture.spec.proposal import TrainingRecipe
+from legion.neuro_architecture.spec.semantics import semantic_hash
 from legion.neuro_architecture.spec.task import TaskKind
 
 __all__ = ["SearchSpace", "check_strategies"]

@@ -1,19 +1,18 @@
-"""What an adapter is: families of architecture, content-addressed by what they compute."""
+"""What an adapter is: families of architecture, named by what they compute (`spec.semantics`)."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from legion.foundation.canonical import digest_json
 from legion.foundation.errors import InvalidValueError, UnknownNameError
 from legion.neuro_architecture.spec._value import Value, explain
+from legion.neuro_architecture.spec.layer_sets import Layers
 
 __all__ = [
     "DEFAULT_STRATEGIES",
     "PEFT_SIZES",
-    "SEMANTIC_HASH_HEX_DIGITS",
     "WIDEST_DENSE_MIXTURE",
     "AdapterArchitecture",
     "AnyArchitecture",
@@ -30,11 +29,8 @@ __all__ = [
     "Strategy",
     "VirtualTokensArchitecture",
     "parse_architecture",
-    "semantic_hash",
     "strategy_names",
 ]
-
-SEMANTIC_HASH_HEX_DIGITS: Final = 16
 
 # Total inner width of a mixture (num_experts * bottleneck_size) up to which a CPU computes all experts as one product.
 # Measured on one thread at widths 384 and 576 and 400 to 4,000 tokens, eight experts, two of them used: one product
@@ -107,17 +103,10 @@ PEFT_SIZES: Final[dict[PeftStrategy, Literal["rank", "block_size", "num_frequenc
 }
 _PEFT_DEFAULT_SIZES: Final = {"rank": 8, "block_size": 4, "num_frequencies": 128}
 
-# Fields that came after the first release: at their defaults they are no part of the semantic hash, so that a name
-# given once keeps naming the same architecture.
-_LATER_FIELDS: Final = frozenset({"use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "routing"})
 
-
-def _sorted_layers(layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    if layers is None:
-        return None
-    if not layers or min(layers) < 0:
-        raise ValueError("layers are indices from 0; leave them out for all layers")
-    return tuple(sorted(set(layers)))
+def _one_or_more(names: Any) -> Any:
+    """One name may stand without a list, as in PEFT's `all-linear`."""
+    return (names,) if isinstance(names, str) else names
 
 
 def _sorted_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -126,8 +115,7 @@ def _sorted_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(names)))
 
 
-Layers = Annotated[tuple[int, ...] | None, AfterValidator(_sorted_layers)]
-TargetModules = Annotated[tuple[str, ...], AfterValidator(_sorted_names)]
+TargetModules = Annotated[tuple[str, ...], BeforeValidator(_one_or_more), AfterValidator(_sorted_names)]
 Positive = Annotated[int, Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 NumExperts = Annotated[int, Field(ge=2, le=16)]
@@ -445,18 +433,3 @@ def parse_architecture(config: dict[str, Any]) -> AnyArchitecture:
         return _ARCHITECTURE.validate_python(config)
     except ValidationError as error:
         raise InvalidValueError(f"{strategy} architecture is not valid", cause=explain(error)) from error
-
-
-def semantic_hash(architecture: AnyArchitecture) -> str:
-    """16 hex digits that name the architecture: equal whatever the key order and the defaults spelled out.
-
-    What only matters while training (dropout, the auxiliary loss) is part of the name too: it changes which weights
-    the architecture ends with.
-    """
-    defaults = type(architecture).model_construct().model_dump(mode="json")
-    content = {
-        key: value
-        for key, value in architecture.to_dict().items()
-        if value is not None and not (key in _LATER_FIELDS and value == defaults.get(key))
-    }
-    return digest_json(content).removeprefix("sha256:")[:SEMANTIC_HASH_HEX_DIGITS]

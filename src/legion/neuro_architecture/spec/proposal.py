@@ -8,7 +8,8 @@ from pydantic import Field
 
 from legion.foundation.canonical import digest_json
 from legion.neuro_architecture.spec._value import Value
-from legion.neuro_architecture.spec.architecture import Architecture, semantic_hash
+from legion.neuro_architecture.spec.architecture import AnyArchitecture, Architecture
+from legion.neuro_architecture.spec.semantics import semantic_hash
 from legion.neuro_architecture.spec.task import TaskKind
 
 __all__ = [
@@ -26,6 +27,7 @@ Schedule = Literal["linear", "cosine"]
 
 # Fields that came after the first release: at their defaults they are no part of a candidate's name.
 _LATER_FIELDS: Final = {"schedule": "linear"}
+_LATER_ARCHITECTURE_FIELDS: Final = frozenset({"use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "routing"})
 
 
 class BaseReference(Value):
@@ -162,11 +164,25 @@ class ArchitectureProposal(Value):
 
     @staticmethod
     def id_of(task: str, base: BaseReference, architecture: Architecture, training: TrainingRecipe) -> str:
-        """The content name of a candidate; neither seed nor machine is part of it."""
+        """The content name of a candidate; neither seed nor machine is part of it.
+
+        The architecture's part is how it is spelled, not `semantic_hash`: an id once given stays.
+        """
         content = {
             "task": task,
             "base": base.digest,
-            "architecture": semantic_hash(architecture),
+            "architecture": _spelling(architecture),
             "training": training.to_identity(),
         }
         return f"{architecture.strategy.lower()}-{digest_json(content).removeprefix('sha256:')[:12]}"
+
+
+def _spelling(architecture: AnyArchitecture) -> str:
+    """16 hex digits of the config, without what is unsaid or came later and stands at its default."""
+    defaults = type(architecture).model_construct().model_dump(mode="json")
+    content = {
+        key: value
+        for key, value in architecture.to_dict().items()
+        if value is not None and not (key in _LATER_ARCHITECTURE_FIELDS and value == defaults.get(key))
+    }
+    return digest_json(content).removeprefix("sha256:")[:16]
