@@ -108,3 +108,8 @@ def admit_file(name: str, path: Path) -> None:
         raise InvalidValueError(
             f"file {name!r} does not hold what its name says", cause=str(error), hint="pickles are refused"
         ) from error
+
+
+def admit_alias(alias: str) -> str:
+    """TEMP"""
+    return plain_label(alias, "alias")

@@ -10,7 +10,8 @@ from typing import Any, final
 from legion.foundation.errors import InvalidValueError
 from legion.foundation.labels import plain_label
 from legion.neuro_architecture.registry.admission import admit_file_name, admit_json, admit_tags
-from legion.neuro_architecture.spec.architecture import parse_architecture, semantic_hash
+from legion.neuro_architecture.spec.architecture import parse_architecture
+from legion.neuro_architecture.spec.semantics import semantic_hash
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
 __all__ = ["SnapshotDraft"]

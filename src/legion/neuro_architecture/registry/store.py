@@ -30,7 +30,7 @@ from legion.neuro_architecture.registry.query import parse_query
 from legion.neuro_architecture.registry.staging import StagingFolder
 from legion.neuro_architecture.registry.translog import Checkpoint, ConsistencyProof, InclusionProof, TransparencyLog
 from legion.neuro_architecture.registry.verification import VerificationReport, verify_registry
-from legion.neuro_architecture.spec.architecture import SEMANTIC_HASH_HEX_DIGITS
+
 from legion.neuro_architecture.spec.entries import (
     AliasEntry,
     AnyEntry,
@@ -41,6 +41,7 @@ from legion.neuro_architecture.spec.entries import (
     TagsEntry,
     VerdictEntry,
 )
+from legion.neuro_architecture.spec.semantics import SEMANTIC_HASH_HEX_DIGITS
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
 __all__ = ["ArchitectureRegistry", "Lineage"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
 
-from legion.foundation.canonical import short
+from legion.foundation.canonical import is_digest, short
 from legion.foundation.errors import IntegrityError, LegionError
 from legion.foundation.progress import Progress
 from legion.neuro_architecture.registry.blobs import BlobStore
@@ -110,7 +110,7 @@ def verify_registry(
     size = ledger.log.refresh()
     story = _Story()
     findings += story.read(ledger.log.read_range(0, size) if size else iter(()))
-    num_blobs, unreferenced, wrong = _check_blobs(blobs, story)
+    num_blobs, unreferenced, wrong = _check_blobs(root, blobs, story)
     position, _ = ledger.index.position() if size else (0, "")
     if position != size:
         leftovers.append(f"the index holds {position} of {size} entries and is brought up when it is next read")
@@ -185,29 +185,41 @@ class _Story:
         return None
 
 
-def _check_blobs(blobs: BlobStore, story: _Story) -> tuple[int, list[str], list[Finding]]:
+def _check_blobs(root: Path, blobs: BlobStore, story: _Story) -> tuple[int, list[str], list[Finding]]:
     findings: list[Finding] = []
     unreferenced: list[str] = []
     found: set[str] = set()
-    for item in blobs.listing():
-        if item.digest is None:
-            findings.append(Finding(path=item.place, problem="unexpected", detail="no blob has such a name"))
+    for place, digest in _places(root, blobs):
+        if digest is None:
+            findings.append(Finding(path=place, problem="unexpected", detail="no blob has such a name"))
             continue
-        found.add(item.digest)
-        owner = story.blobs.get(item.digest)
+        found.add(digest)
+        owner = story.blobs.get(digest)
         try:
-            blobs.verify(owner or "no snapshot", item.digest)
+            blobs.verify(owner or "no snapshot", digest)
         except IntegrityError as error:
             detail = f"{error.cause or error.message}; it is {owner or 'part of no snapshot'}"
-            findings.append(Finding(path=item.place, problem="altered", detail=detail))
+            findings.append(Finding(path=place, problem="altered", detail=detail))
             continue
         except LegionError as error:
-            findings.append(Finding(path=item.place, problem="unreadable", detail=error.cause or error.message))
+            findings.append(Finding(path=place, problem="unreadable", detail=error.cause or error.message))
             continue
         if owner is None:
-            unreferenced.append(item.place)
+            unreferenced.append(place)
     findings += [
         Finding(path=f"blobs/{short(digest)}", problem="missing", detail=f"it is {story.blobs[digest]}")
         for digest in sorted(set(story.blobs) - found - story.deleted)
     ]
     return len(found), unreferenced, findings
+
+
+def _places(root: Path, blobs: BlobStore) -> Iterator[tuple[str, str | None]]:
+    """Where each blob lies and its digest, or None where what lies there is no blob."""
+    if not blobs.is_local:
+        yield from ((f"{blobs.address}/{digest}", digest) for digest, _ in blobs.digests())
+        return
+    for path in blobs.files():
+        digest = f"sha256:{path.name}"
+        is_blob = is_digest(digest) and path == blobs.path(digest) and not path.is_symlink()
+        place = path.relative_to(root) if path.is_relative_to(root) else path
+        yield str(place), digest if is_blob else None
