@@ -270,6 +270,31 @@ class TransparencyLog:
         """Reads everything anew and gives each damage, located; see `checking`."""
         return check_log(self.folder, self.keys, progress)
 
+    def repair(self) -> None:
+        """Makes tiles, offsets and `checkpoint` anew from the segments. The caller holds the registry's lock.
+
+        Raises:
+            IntegrityError: the segments themselves are damaged.
+            WorldError: the disk refused.
+        """
+        with self._turn, self._lock:
+            self.refresh()
+            state = self._state
+            if state.checkpoint is None:
+                return
+            for segment in state.segments:
+                segment.rebuild_offsets()
+            state.tree.rebuild(state.size)
+            if state.tree.root() != state.checkpoint.root:
+                state.reset()
+                raise IntegrityError(f"the entries in {self.folder} are damaged", hint="legion registry verify")
+            try:
+                state.segments.write_offsets()
+                state.tree.write()
+                self._publish(state.checkpoint)
+            except OSError as error:
+                raise WorldError(f"cannot write to {self.folder}", cause=str(error)) from error
+
     def close(self) -> None:
         """Frees the files; the next call opens the log again."""
         with self._turn, self._lock:
