@@ -149,9 +149,7 @@ class _Check:
             file.seek(start)
             return file.read(stop - start)
 
-    def _check_known(
-        self, scanner: Scanner, seen: Checkpoint | None, published: Checkpoint | None
-    ) -> Iterator[Damage]:
+    def _check_known(self, scanner: Scanner, seen: Checkpoint | None, published: Checkpoint | None) -> Iterator[Damage]:
         known = max(filter(None, (seen, published)), key=lambda item: item.size, default=None)
         name, start, stop = scanner.end
         if known is not None and known.size > scanner.number and not scanner.is_end_altered:

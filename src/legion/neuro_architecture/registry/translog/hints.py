@@ -1,10 +1,12 @@
-"""What the derived files say that a segment should hold: no proof, but it tells which entry of a damaged commit is damaged."""
+"""What the derived files say that a segment should hold: no proof, but it tells which entry of a commit is damaged."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import final
 
+from legion.neuro_architecture.registry.translog.damage import Damage
 from legion.neuro_architecture.registry.translog.merkle import HASH_BYTES
 from legion.neuro_architecture.registry.translog.offsets import RECORD
 from legion.neuro_architecture.registry.translog.tiles import TILE_WIDTH, TileStore
@@ -25,6 +27,7 @@ class Hints:
     def __init__(self, tiles: TileStore, path: Path, first: int) -> None:
         self._tiles = tiles
         self._first = first
+        self._name = f"segments/{path.name}"
         self._rows: dict[int, bytes | None] = {}
         try:
             self.content = path.read_bytes()
@@ -60,3 +63,21 @@ class Hints:
         if whole is None and 0 <= place < self.num:
             return self.content[place * RECORD.size + 4 : (place + 1) * RECORD.size]
         return whole
+
+    def compare(self, records: bytes) -> Iterator[Damage]:
+        """The file of offsets against the records made from the segment; it may lag, not lie."""
+        if records.startswith(self.content):
+            return
+        alike = 0
+        while records[alike : alike + RECORD.size].startswith(self.content[alike : alike + RECORD.size]):
+            alike += RECORD.size
+        number = self._first + alike // RECORD.size
+        yield Damage(
+            path=self._name,
+            problem="altered",
+            detail=f"the record of entry {number} is not what the segment says",
+            start=alike,
+            stop=min(alike + RECORD.size, len(self.content)),
+            entry=number,
+            stop_entry=number + 1,
+        )

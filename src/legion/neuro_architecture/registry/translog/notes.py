@@ -4,7 +4,7 @@
 legion.registry/0123456789abcdef                            origin
 42                                                          entries in the tree
 CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=                root, base64
-previous bMq1...=                                           extension line: SHA-256 of the note before, where there is one
+previous bMq1...=                                           extension line: SHA-256 of the note before, if any
                                                             empty line
 — legion.registry/0123456789abcdef Az3g...=                 key ID (4 bytes) and signature (64 bytes), base64
 ```

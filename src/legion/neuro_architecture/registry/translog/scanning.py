@@ -18,12 +18,18 @@ from typing import Final, final
 from legion.foundation.errors import IntegrityError
 from legion.neuro_architecture.registry.translog.damage import Damage
 from legion.neuro_architecture.registry.translog.difference import Stretch, compare_frames, compare_places
-from legion.neuro_architecture.registry.translog.frames import HEADER, HEADER_BYTES, Commit, FrameError, parse_commit
-from legion.neuro_architecture.registry.translog.frames import walk_frames
+from legion.neuro_architecture.registry.translog.frames import (
+    HEADER,
+    HEADER_BYTES,
+    Commit,
+    FrameError,
+    parse_commit,
+    walk_frames,
+)
 from legion.neuro_architecture.registry.translog.hints import Hints
 from legion.neuro_architecture.registry.translog.merkle import HASH_BYTES, CompactRange, range_hash
 from legion.neuro_architecture.registry.translog.notes import Checkpoint, VerifierKey, checkpoint_head
-from legion.neuro_architecture.registry.translog.offsets import RECORD, encode_records
+from legion.neuro_architecture.registry.translog.offsets import encode_records
 from legion.neuro_architecture.registry.translog.tiles import TileStore, pyramid
 
 __all__ = ["Scanner"]
@@ -115,7 +121,7 @@ class Scanner:
             position = stop
         self.end = (name, position, len(buffer))
         if not segment.is_damaged:
-            yield from _check_records(segment, bytes(records), path.with_suffix(".idx").name)
+            yield from hints.compare(bytes(records))
 
     def _take(self, segment: _Segment, commit: Commit) -> bytes | None:
         """The records of a commit that is as it was signed; None where it is not."""
@@ -222,9 +228,7 @@ class Scanner:
             self._compact = None
         self.number = size
 
-    def _examine(
-        self, segment: _Segment, position: int, *, is_torn: bool
-    ) -> Generator[Damage, None, int | None]:
+    def _examine(self, segment: _Segment, position: int, *, is_torn: bool) -> Generator[Damage, None, int | None]:
         """Locates the damage from `position` on; gives where to go on, or None at the end."""
         before = self._suspect_last()
         if before is not None:
@@ -355,21 +359,20 @@ class Scanner:
         Args:
             read: Gives bytes of a segment, by its name and offsets.
         """
-        if self._last is None:
-            return
-        try:
-            self._open(self._last)
-        except IntegrityError as error:
+        if self._last is not None and not self.is_signed(self._last):
             low, high = 0, len(self._places) // 5 - 1  # high is not signed
             while low < high:
                 middle = (low + high) // 2
                 segment, start, stop, *_ = self._places[5 * middle : 5 * middle + 5]
-                try:
-                    self._open(read(self._names[segment], start + HEADER_BYTES, stop))
+                if self.is_signed(read(self._names[segment], start + HEADER_BYTES, stop)):
                     low = middle + 1
-                except IntegrityError as other:
-                    high, error = middle, other  # noqa: PLW2901
-            yield self._note_damage(high, error)
+                else:
+                    high = middle
+            segment, start, stop, *_ = self._places[5 * high : 5 * high + 5]
+            try:
+                self._open(read(self._names[segment], start + HEADER_BYTES, stop))
+            except IntegrityError as error:
+                yield self._note_damage(high, error)
 
 
 def _parse(buffer: bytes, position: int) -> Commit | None:
@@ -377,24 +380,3 @@ def _parse(buffer: bytes, position: int) -> Commit | None:
         return parse_commit(buffer, position)
     except FrameError:
         return None
-
-
-def _check_records(segment: _Segment, records: bytes, name: str) -> Iterator[Damage]:
-    """The file of offsets against what it is derived from; it may lag, not lie."""
-    content = segment.hints.content
-    if records.startswith(content):
-        return
-    place = next(
-        (place for place in range(0, len(content), RECORD.size) if not records[place:].startswith(content[place : place + RECORD.size])),
-        0,
-    )
-    number = segment.first + place // RECORD.size
-    yield Damage(
-        path=f"segments/{name}",
-        problem="altered",
-        detail=f"the record of entry {number} is not what the segment says",
-        start=place,
-        stop=min(place + RECORD.size, len(content)),
-        entry=number,
-        stop_entry=number + 1,
-    )
