@@ -3,7 +3,7 @@
     python benchmarks/registry/log.py [--entries 1000000] [--batch 1000] [--folder DIR] [--out FILE]
 
 Entries of `--bytes` random bytes are appended in commits of `--batch`, and `--singles` commits of one entry after them.
-A second object follows the first as it appends. Then the log is opened anew (page cache warm) and without the offsets of
+A second object follows the first as it appends. Then the log is opened anew (page cache warm), without the offsets of
 its last segment, read at random (first touch of each tile, then warm), proven at random, and checked whole.
 Wall seconds, milliseconds and microseconds of this process on one thread; medians with the 99th percentile beside
 them. JSON on stdout, or in `--out`. Exit code 1 where a `must` is not met.

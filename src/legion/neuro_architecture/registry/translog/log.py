@@ -210,8 +210,9 @@ class TransparencyLog:
                 entries = self._state.segments.payloads(first, last)
                 leaves = [self._state.tree.leaf(number) for number in range(first, last)]
             if entries is None or any(hash_leaf(entry) != leaf for entry, leaf in zip(entries, leaves, strict=True)):
-                entries = (self.read(number) for number in range(first, last))
-            yield from entries
+                yield from (self.read(number) for number in range(first, last))
+            else:
+                yield from entries
 
     def leaf_hash(self, number: int) -> bytes:
         """The leaf hash of an entry, 32 bytes: SHA-256(0x00 || entry).

@@ -149,7 +149,7 @@ class LogMemory:
             _make_private(self._keys)
             write_text(self.pin_path, f"{key}\n")
         except (OSError, WorldError) as error:
-            log.warning("cannot pin the key of %s: %s", self.origin, error.cause)
+            log.warning("cannot pin the key of %s: %s", self.origin, error)
 
     def seen(self) -> Checkpoint | None:
         """The largest checkpoint seen; its signature is not verified.
