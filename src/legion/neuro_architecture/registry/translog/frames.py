@@ -25,10 +25,12 @@ __all__ = [
     "MAX_ENTRY_BYTES",
     "MAX_NOTE_BYTES",
     "Commit",
+    "Frame",
     "FrameError",
     "check_entries",
     "encode_commit",
     "parse_commit",
+    "walk_frames",
 ]
 
 HEADER: Final = struct.Struct(">BI")
@@ -52,6 +54,20 @@ class FrameError(Exception):
         super().__init__(cause)
         self.offset = offset
         self.cause = cause
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """Where one frame stands in a buffer, in bytes, its header included."""
+
+    is_entry: bool
+    start: int
+    stop: int
+
+    def payload(self, buffer: bytes) -> bytes:
+        """What it holds."""
+        return buffer[self.start + HEADER_BYTES : self.stop]
 
 
 @final
@@ -136,6 +152,21 @@ def parse_commit(buffer: bytes, start: int) -> Commit | None:
     if position < limit and buffer[position] not in {0, ENTRY, CHECKPOINT}:
         raise FrameError(position, f"no frame begins with byte {buffer[position]:#04x}")
     return None
+
+
+def walk_frames(buffer: bytes, start: int, stop: int) -> list[Frame] | None:
+    """The frames that fill the buffer from `start` to `stop`, whatever they hold; None where they do not fill it."""
+    frames = []
+    while start < stop:
+        if start + HEADER_BYTES > stop:
+            return None
+        kind, length = HEADER.unpack_from(buffer, start)
+        after = start + HEADER_BYTES + length
+        if kind not in {ENTRY, CHECKPOINT} or after > stop:
+            return None
+        frames.append(Frame(is_entry=kind == ENTRY, start=start, stop=after))
+        start = after
+    return frames
 
 
 def _explain(kind: int, length: int, has_entries: bool) -> str:

@@ -25,7 +25,7 @@ from legion.neuro_architecture.registry.failpoints import failpoint
 from legion.neuro_architecture.registry.translog.checking import check_log
 from legion.neuro_architecture.registry.translog.damage import Damage
 from legion.neuro_architecture.registry.translog.frames import check_entries, encode_commit
-from legion.neuro_architecture.registry.translog.identity import Identity, create_identity
+from legion.neuro_architecture.registry.translog.identity import create_identity
 from legion.neuro_architecture.registry.translog.merkle import ConsistencyProof, InclusionProof, hash_leaf
 from legion.neuro_architecture.registry.translog.notes import Checkpoint, Signer, VerifierKey
 from legion.neuro_architecture.registry.translog.offsets import encode_records
@@ -36,6 +36,7 @@ __all__ = ["TransparencyLog"]
 
 log = logging.getLogger(__name__)
 
+_PUBLISH_EVERY: Final = 64  # commits; a rename costs as much as four commits
 _BLOCK: Final = 256  # entries that `read_range` reads at once
 
 
@@ -56,6 +57,7 @@ class TransparencyLog:
         self._signer: Signer | None = None
         self._poison: str | None = None
         self._is_writing = False
+        self._num_unpublished = _PUBLISH_EVERY
         self._lock = threading.RLock()  # of the state, held for microseconds
         self._turn = threading.Lock()  # of writers of this process, held while the disk syncs
 
@@ -95,7 +97,7 @@ class TransparencyLog:
             with self._lock:
                 self._refuse_poisoned()
                 self.refresh()
-                identity, signer = self._writer()
+                signer = self._writer()
                 state = self._state
                 start = state.size
                 leaves = [hash_leaf(entry) for entry in entries]
@@ -109,7 +111,7 @@ class TransparencyLog:
                 with self._lock:
                     records = encode_records([at + offset for offset in offsets], leaves)
                     state.apply(records, leaves, compact, completed, checkpoint, at + len(content))
-                    self._follow_up(identity, checkpoint)
+                    self._follow_up(checkpoint)
             finally:
                 self._is_writing = False
         return range(start, start + len(entries))
@@ -120,8 +122,8 @@ class TransparencyLog:
                 "the log takes no more entries until it is opened again", cause=self._poison, hint="check the disk"
             )
 
-    def _writer(self) -> tuple[Identity, Signer]:
-        """The log's identity and private key, made where there is no log yet."""
+    def _writer(self) -> Signer:
+        """The log's private key, made where there is no log yet."""
         identity = self._state.identity
         if identity is None:
             identity, self._signer = create_identity(self.folder, self.keys)
@@ -139,7 +141,7 @@ class TransparencyLog:
                 f"the private key {identity.memory.key_path} is not the one that signed the log",
                 cause=f"the log's is {identity.key}, this is {self._signer.verifier}",
             )
-        return identity, self._signer
+        return self._signer
 
     def _write(self, content: bytes, start: int) -> int:
         try:
@@ -154,13 +156,15 @@ class TransparencyLog:
                 hint="check the disk's free space and rights",
             ) from error
 
-    def _follow_up(self, identity: Identity, checkpoint: Checkpoint) -> None:
+    def _follow_up(self, checkpoint: Checkpoint) -> None:
         """What is derived from the commit; it is acknowledged whether or not this succeeds."""
         state = self._state
         try:
             state.segments.write_offsets()
             state.tree.write()
-            self._publish(checkpoint)
+            self._num_unpublished += 1
+            if self._num_unpublished >= _PUBLISH_EVERY:
+                self._publish(checkpoint)
             failpoint("log.before-acknowledge")
         except OSError as error:
             log.warning("derived files of the log lag behind: %s", error)
@@ -172,6 +176,7 @@ class TransparencyLog:
         scratch.write_bytes(checkpoint.note)
         failpoint("log.during-publish")
         scratch.replace(self.folder / "checkpoint")
+        self._num_unpublished = 0
         failpoint("log.after-publish")
 
     def read(self, number: int) -> bytes:
@@ -205,8 +210,9 @@ class TransparencyLog:
                 entries = self._state.segments.payloads(first, last)
                 leaves = [self._state.tree.leaf(number) for number in range(first, last)]
             if entries is None or any(hash_leaf(entry) != leaf for entry, leaf in zip(entries, leaves, strict=True)):
-                entries = (self.read(number) for number in range(first, last))
-            yield from entries
+                yield from (self.read(number) for number in range(first, last))
+            else:
+                yield from entries
 
     def leaf_hash(self, number: int) -> bytes:
         """The leaf hash of an entry, 32 bytes: SHA-256(0x00 || entry).
@@ -269,6 +275,49 @@ class TransparencyLog:
     def check(self, progress: Progress = SilentProgress()) -> Iterator[Damage]:
         """Reads everything anew and gives each damage, located; see `checking`."""
         return check_log(self.folder, self.keys, progress)
+
+    def publish(self) -> None:
+        """Puts the latest checkpoint in the file `checkpoint`, which lags by 64 commits at most.
+
+        The caller holds the registry's lock.
+
+        Raises:
+            IntegrityError: as of `refresh`.
+            WorldError: the disk refused.
+        """
+        with self._turn, self._lock:
+            self.refresh()
+            checkpoint = self._state.checkpoint
+            try:
+                if checkpoint is not None:
+                    self._publish(checkpoint)
+            except OSError as error:
+                raise WorldError(f"cannot write to {self.folder}", cause=str(error)) from error
+
+    def repair(self) -> None:
+        """Makes tiles, offsets and `checkpoint` anew from the segments. The caller holds the registry's lock.
+
+        Raises:
+            IntegrityError: the segments themselves are damaged.
+            WorldError: the disk refused.
+        """
+        with self._turn, self._lock:
+            self.refresh()
+            state = self._state
+            if state.checkpoint is None:
+                return
+            for segment in state.segments:
+                segment.rebuild_offsets()
+            state.tree.rebuild(state.size)
+            if state.tree.root() != state.checkpoint.root:
+                state.reset()
+                raise IntegrityError(f"the entries in {self.folder} are damaged", hint="legion registry verify")
+            try:
+                state.segments.write_offsets()
+                state.tree.write()
+                self._publish(state.checkpoint)
+            except OSError as error:
+                raise WorldError(f"cannot write to {self.folder}", cause=str(error)) from error
 
     def close(self) -> None:
         """Frees the files; the next call opens the log again."""

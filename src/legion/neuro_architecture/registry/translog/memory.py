@@ -1,10 +1,11 @@
 """What this machine remembers of logs, outside their folders: which log stands where, its key, its largest checkpoint.
 
 ```
-<keys>/<log>.key      the private key, C2SP's `PRIVATE+KEY+name+hex+base64`, mode 0600; <log>: SHA-256 of the origin, 32 hex
+<log>: SHA-256 of the origin, 32 hex digits; <place>: SHA-256 of the folder's path, 32 hex digits
+<keys>/<log>.key      the private key, `PRIVATE+KEY+name+hex+base64` as Go's sumdb/note has it, mode 0600
 <keys>/<log>.vkey     the pinned verifier key
-<keys>/<log>.seen     the largest checkpoint seen: two slots of 1024 bytes, written in turn, so that one of them is whole
-<keys>/<place>.place  origin of the log in a folder; <place>: SHA-256 of the folder's path, 32 hex
+<keys>/<log>.seen     the largest checkpoint seen: two slots of 1024 bytes, written in turn, so that one is whole
+<keys>/<place>.place  origin of the log in a folder
 ```
 Rollback, replay of an older copy, a fork, and another key are found against this, so it must not lie in the log's
 folder. The checkpoint is not synced at each commit: after a power failure it may be some seconds old.
@@ -78,6 +79,7 @@ class LogMemory:
         self.key_path = keys / f"{base}.key"
         self.pin_path = keys / f"{base}.vkey"
         self.seen_path = keys / f"{base}.seen"
+        self._slots: tuple[bytes, list[int]] = (b"", [-1, -1])  # the file as last met, and the sizes in it
 
     def signer(self) -> Signer | None:
         """The private key, or None where this machine has none.
@@ -147,7 +149,7 @@ class LogMemory:
             _make_private(self._keys)
             write_text(self.pin_path, f"{key}\n")
         except (OSError, WorldError) as error:
-            log.warning("cannot pin the key of %s: %s", self.origin, error.cause)
+            log.warning("cannot pin the key of %s: %s", self.origin, error)
 
     def seen(self) -> Checkpoint | None:
         """The largest checkpoint seen; its signature is not verified.
@@ -171,22 +173,32 @@ class LogMemory:
         return max(filter(None, slots), key=lambda checkpoint: checkpoint.size, default=None)
 
     def remember(self, checkpoint: Checkpoint) -> None:
-        """Remembers a checkpoint that is durable, where it is the largest; a file that cannot be written is a warning."""
+        """Remembers a durable checkpoint where it is the largest; a file that cannot be written is a warning."""
         try:
             failpoint("log.before-remember")
             _make_private(self._keys)
             descriptor = os.open(self.seen_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                sizes = [slot.size if slot else -1 for slot in _parse_slots(os.pread(descriptor, 2 * _SLOT_BYTES, 0))]
+                sizes = self._sizes(os.pread(descriptor, 2 * _SLOT_BYTES, 0).ljust(2 * _SLOT_BYTES, b"\0"))
                 if checkpoint.size > max(sizes):
                     slot = sizes.index(min(sizes))
-                    os.pwrite(descriptor, checkpoint.note.ljust(_SLOT_BYTES, b"\0"), slot * _SLOT_BYTES)
+                    note = checkpoint.note.ljust(_SLOT_BYTES, b"\0")
+                    os.pwrite(descriptor, note, slot * _SLOT_BYTES)
+                    content = self._slots[0]
+                    content = note + content[_SLOT_BYTES:] if slot == 0 else content[:_SLOT_BYTES] + note
+                    sizes[slot] = checkpoint.size
+                    self._slots = (content, sizes)
             finally:
                 os.close(descriptor)
             failpoint("log.after-remember")
         except OSError as error:
             log.warning("cannot remember the checkpoint of %s: %s", self.origin, error)
+
+    def _sizes(self, content: bytes) -> list[int]:
+        if content != self._slots[0]:
+            self._slots = (content, [slot.size if slot else -1 for slot in _parse_slots(content)])
+        return self._slots[1]
 
 
 def _make_private(folder: Path) -> None:

@@ -65,7 +65,7 @@ class CompactRange:
         return CompactRange(self.nodes, self.size)
 
     def extend(self, leaves: Iterable[bytes]) -> list[tuple[int, bytes]]:
-        """Appends leaf hashes; gives each subtree of 256, 256^2, ... leaves that this completed as (1, 2, ..., hash)."""
+        """Appends leaf hashes; gives the subtrees of 256^level leaves that this completed as (level, hash)."""
         nodes, size, completed = self.nodes, self.size, []
         for leaf in leaves:
             node, height, bits = leaf, 0, size

@@ -4,7 +4,7 @@
 legion.registry/0123456789abcdef                            origin
 42                                                          entries in the tree
 CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=                root, base64
-previous bMq1...=                                           extension line: SHA-256 of the note before, where there is one
+previous bMq1...=                                           extension line: SHA-256 of the note before, if any
                                                             empty line
 — legion.registry/0123456789abcdef Az3g...=                 key ID (4 bytes) and signature (64 bytes), base64
 ```
@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from legion.foundation.errors import IntegrityError, InvalidValueError
 from legion.neuro_architecture.registry.translog.merkle import HASH_BYTES
 
-__all__ = ["Checkpoint", "Signer", "VerifierKey", "check_name", "verify_note"]
+__all__ = ["Checkpoint", "Signer", "VerifierKey", "check_name", "checkpoint_head", "verify_note"]
 
 _ED25519: Final = b"\x01"
 _ID_BYTES: Final = 4
@@ -268,6 +268,11 @@ def verify_note(note: bytes, key: VerifierKey) -> bytes:
     if not is_signed:
         raise IntegrityError("the note is not signed by the key", cause=f"key {key}")
     return f"{text}\n".encode()
+
+
+def checkpoint_head(origin: str, size: int, root: bytes, previous: bytes | None) -> bytes:
+    """The note of such a checkpoint up to its signature's base64."""
+    return _text(origin, size, root, previous) + f"\n{_DASH}{origin} ".encode()
 
 
 def _has_control(text: str) -> bool:

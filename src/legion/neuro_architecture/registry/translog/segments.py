@@ -17,8 +17,14 @@ from typing import Final, final
 from legion.foundation.errors import IntegrityError, WorldError
 from legion.foundation.files import fsync_folder
 from legion.neuro_architecture.registry.failpoints import failpoint, first_part
-from legion.neuro_architecture.registry.translog.frames import ENTRY, HEADER, MAX_ENTRY_BYTES, Commit, FrameError
-from legion.neuro_architecture.registry.translog.frames import parse_commit
+from legion.neuro_architecture.registry.translog.frames import (
+    ENTRY,
+    HEADER,
+    MAX_ENTRY_BYTES,
+    Commit,
+    FrameError,
+    parse_commit,
+)
 from legion.neuro_architecture.registry.translog.merkle import hash_leaf
 from legion.neuro_architecture.registry.translog.offsets import Offsets, encode_records
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, final
@@ -101,7 +100,7 @@ class LogState:
         if tail is None:
             return True
         try:
-            status = os.stat(tail.path, follow_symlinks=False)
+            status = tail.path.lstat()
         except OSError:
             return False
         return status.st_ino == tail.inode and status.st_size >= tail.stop_bytes
@@ -116,7 +115,7 @@ class LogState:
         known = [identity.memory.seen(), read_published(self._folder), self._witness]  # before the segments are read
         for first in firsts:
             self.segments.add(first)
-        self.checkpoint = self._find_end(identity)
+        self.checkpoint = self._find_end()
         if self.checkpoint is not None:
             self.checkpoint.verify(identity.key)
             self._load_tree(self.checkpoint)
@@ -126,7 +125,7 @@ class LogState:
             self.segments.sync_tail()
             self.remember()
 
-    def _find_end(self, identity: Identity) -> Checkpoint | None:
+    def _find_end(self) -> Checkpoint | None:
         """The last checkpoint; a segment after it that holds no commit is left to the next writer."""
         while (tail := self.segments.tail) is not None:
             checkpoint = self._read_end(tail)
