@@ -143,16 +143,17 @@ def known_by_name(model):
             seed = hashlib.sha256(f"{name} {tuple(parameter.shape)}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(seed[:7]))
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
-    return model
 
 
 @pytest.fixture(scope="module")
 def probe(build, batch):
-    """`probe(place, config)`: all that is to be seen of an architecture, as numbers."""
+    """`probe(place, config)`: the fresh weights of an architecture, and all that is to be seen of it, as numbers."""
 
     @torch.no_grad()
     def look(place, config):
-        model = known_by_name(build_adapter(parse_architecture(config)).apply(build(*place)))
+        model = build_adapter(parse_architecture(config)).apply(build(*place), seed=3)
+        drawn = torch.cat([weight.flatten() for weight in trainable_parameters(model).values()])
+        known_by_name(model)
         seen = []
         for is_training in (False, True):
             with torch.random.fork_rng(devices=[]):
@@ -160,7 +161,7 @@ def probe(build, batch):
                 seen.append(model.train(is_training)(**batch).logits.flatten())
             loss = auxiliary_loss(model)
             seen.append(torch.zeros(1) if loss is None else loss.reshape(1))
-        return torch.cat(seen)
+        return drawn, torch.cat(seen)
 
     return look
 
@@ -171,11 +172,13 @@ def first(probe):
 
 
 @pytest.mark.parametrize(("place", "row"), ROWS)
-def test_equal_names_compute_the_same(probe, first, place, row):
-    name, *others = POOLS[place][row]
+def test_equal_names_are_drawn_and_compute_the_same(probe, first, place, row):
+    plain, *others = POOLS[place][row]
     for config in others:
-        assert semantic_hash(parse_architecture(config)) == semantic_hash(parse_architecture(name)), config
-        assert (probe(place, config) - first(place, row)).abs().max() <= 1e-6, config
+        assert semantic_hash(parse_architecture(config)) == semantic_hash(parse_architecture(plain)), config
+        (drawn, seen), (expected_draw, expected) = probe(place, config), first(place, row)
+        assert torch.equal(drawn, expected_draw), config
+        assert (seen - expected).abs().max() <= 1e-6, config
 
 
 @pytest.mark.parametrize("place", POOLS, ids=["-".join(place) for place in POOLS])
@@ -183,7 +186,7 @@ def test_different_names_compute_something_else(first, place):
     for (one, spelled), (other, written) in itertools.combinations(POOLS[place].items(), 2):
         names = {semantic_hash(parse_architecture(config)) for config in (spelled[0], written[0])}
         assert len(names) == 2, (one, other)
-        assert (first(place, one) - first(place, other)).abs().max() > 1e-4, (one, other)
+        assert (first(place, one)[1] - first(place, other)[1]).abs().max() > 1e-4, (one, other)
 
 
 def test_balancing_moves_a_router_that_sends_every_token_everywhere(build, batch):
