@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from legion.neuro_architecture.spec.architecture import PEFT_SIZES
+from legion.neuro_architecture.spec.architecture import PEFT_SIZES, parse_architecture
 
 NAMES = ("q_proj", "k_proj", "v_proj", "dense", "output.dense", "attention.output.dense")
 ENDINGS = ("q_proj", "k_proj", "v_proj", "dense")
 KEYS = (*ENDINGS, "0.self_attn.q_proj", "self_attn.q_proj", "1.mlp.dense", "1.*dense", ".*", "(q|k)_proj", "zz")
+
+METHODS = tuple(PEFT_SIZES)
+SIZED = tuple(name for name, size in PEFT_SIZES.items() if size)
+SPLITS = ("SplitLayer", "SparseRouting")
+TOKENS = ("PrefixTuning", "PromptTuning")
+BOTTLENECKS = ("Adapter", "MoE", "Combined")
+TARGETED = ("LoRA", "Combined", *METHODS)
+LAYERED = ("LoRA", "Adapter", "MoE", *SPLITS, *METHODS)
+SCALED = ("LoRA", "Combined", *SPLITS)
+
 
 _COUNTS = st.integers(1, 64)
 _ALPHAS = st.integers(1, 128) | st.integers(1, 128).map(lambda number: number / 2)
@@ -67,3 +77,19 @@ def configs(strategy):
             size = PEFT_SIZES[strategy]
             optional = {"target_modules": _TARGETS, "layers": _BLOCKS} | ({size: _COUNTS} if size else {})
     return st.fixed_dictionaries(name, optional=optional)
+
+
+def without(config, *names):
+    return {key: value for key, value in config.items() if key not in names}
+
+
+def unpatterned(config):
+    return without(config, "rank_pattern", "alpha_pattern")
+
+
+def default(config, name):
+    return getattr(parse_architecture({"strategy": config["strategy"]}), name)
+
+
+def said(config, name):
+    return config.get(name, default(config, name))
