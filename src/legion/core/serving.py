@@ -17,6 +17,7 @@ from legion.neuro_architecture.data.base_models import BaseModel, resolve_base
 from legion.neuro_architecture.data.encoding import TaskEncoder
 from legion.neuro_architecture.spec.architecture import parse_architecture
 from legion.neuro_architecture.spec.ports import RegistryPort
+from legion.neuro_architecture.spec.semantics import semantic_hash
 from legion.neuro_architecture.spec.slot import Slot
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 from legion.neuro_architecture.spec.task import TaskSpec

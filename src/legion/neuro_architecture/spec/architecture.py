@@ -130,7 +130,7 @@ class LoRAArchitecture(Value):
         alpha: Numerator of the scale.
         dropout: Share of inputs of A dropped while training.
         target_modules: Last names of the linear layers inside a block (`query`, `q_proj`); `all-linear` means all.
-        layers: Indices of the adapted blocks, or None for all.
+        layers: Indices of the adapted blocks, or None for all; ranges (`0-3,5`) are read too.
         use_rslora: Scale by alpha / sqrt(rank) instead (arXiv:2312.03732).
         use_dora: Train the weights' magnitudes apart from their directions (arXiv:2402.09353).
         rank_pattern: Ranks of single layers by the end of their path (`0.self_attn.q_proj`, `q_proj`), as in PEFT.

@@ -88,7 +88,13 @@ def _reduced(default: _Number, pattern: Mapping[str, _Number]) -> tuple[_Number,
             pattern[_EVERYTHING],
             {key: value for key, value in pattern.items() if key < _EVERYTHING},
         )
-    return default, _without_idle(default, pattern)
+    kept = _without_idle(_rounded(default), {key: _rounded(value) for key, value in pattern.items()})
+    return default, {key: pattern[key] for key in kept}
+
+
+def _rounded(value: float) -> float:
+    """An alpha as it is compared; a rank as it is."""
+    return significant(value) if isinstance(value, float) else value
 
 
 def _without_idle(default: _Value, pattern: Mapping[str, _Value]) -> dict[str, _Value]:
