@@ -11,14 +11,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
-import threading
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, LiteralString, cast, final
 
 from legion.foundation.errors import IntegrityError, LegionError, WorldError
 from legion.neuro_architecture.registry.indexing.database import Row
+from legion.neuro_architecture.registry.indexing.per_thread import PerThread
 from legion.neuro_architecture.registry.indexing.schema import NEWEST, VERSION_TABLE, Dialect, pending
 
 try:
@@ -63,26 +61,24 @@ class PostgresDatabase:
         self.where = f"schema {self.schema} of {_without_password(url)}"
         self._url = url
         self._newest = newest
-        self._local = threading.local()
-        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        self._connections: PerThread[_Connection] = PerThread(self._connect)
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         try:
             try:
-                return self._connection().execute(_spelled(statement), values).fetchall()
+                return self._connections.get().execute(_spelled(statement), values).fetchall()
             except psycopg.OperationalError:
-                if not self._connection_is_lost():
+                if not self._was_lost():
                     raise
-                return self._connection().execute(_spelled(statement), values).fetchall()
+                return self._connections.get().execute(_spelled(statement), values).fetchall()
         except psycopg.Error as error:
             raise self._translated(error) from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[_PostgresSession]:
         try:
-            self._connection_is_lost()
-            connection = self._connection()
+            self._was_lost()
+            connection = self._connections.get()
             with connection.transaction():
                 connection.execute(_LOCK)
                 yield _PostgresSession(connection)
@@ -90,28 +86,14 @@ class PostgresDatabase:
             raise self._translated(error) from error
 
     def close(self) -> None:
-        with self._lock:
-            connections, self._connections = list(self._connections), weakref.WeakSet()
-            self._local = threading.local()
-        for connection in connections:
-            connection.close()
+        self._connections.close()
 
-    def _connection(self) -> _Connection:
-        local = self._local
-        if getattr(local, "process", None) != os.getpid():
-            # A forked child must neither use nor close its parent's connection: both speak through one socket.
-            local.inherited = (getattr(local, "inherited", None), getattr(local, "connection", None))
-            local.connection, local.process = self._connect(), os.getpid()
-        connection: _Connection = local.connection
-        return connection
-
-    def _connection_is_lost(self) -> bool:
-        """Whether this thread's connection is gone, so that the next use makes another."""
-        connection = getattr(self._local, "connection", None)
-        if connection is None or not connection.closed:
-            return False
-        self._local.process = None
-        return True
+    def _was_lost(self) -> bool:
+        """Whether this thread's connection is gone; then the next use makes another."""
+        is_lost = self._connections.get().closed
+        if is_lost:
+            self._connections.drop()
+        return is_lost
 
     def _connect(self) -> _Connection:
         connection = psycopg.connect(self._url, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S)
@@ -123,8 +105,6 @@ class PostgresDatabase:
         except (psycopg.Error, LegionError):
             connection.close()
             raise
-        with self._lock:
-            self._connections.add(connection)
         return connection
 
     def _prepare(self, connection: _Connection) -> None:
