@@ -128,8 +128,9 @@ def _metric(term: MetricIs) -> Fragment:
     if word(term.name) is None:
         return _NOTHING
     return Fragment(
+        # `+` keeps SQLite from walking through the values, where one snapshot's is asked for
         statement=f"""EXISTS (SELECT 1 FROM metrics m
-            WHERE m.name = ? AND m.number = s.number AND m.value {_COMPARED[term.operator]} ?)""",
+            WHERE m.name = ? AND m.number = s.number AND +m.value {_COMPARED[term.operator]} ?)""",
         values=(term.name, float(term.value)),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -191,11 +192,19 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     A stored measurement (`{"value": 0.9, "unit": "share", "n": 500, "error": 0.01}`) gives its value under its own name
     and `<name>.error` and `<name>.n` beside. Where two numbers have one name, the one less deep stands.
     """
-    leaves = list(_leaves(metrics, ()))
-    names = {".".join(path): value for path, value in leaves}
-    if len(names) < len(leaves):
-        names = {".".join(path): value for path, value in sorted(leaves, key=_place, reverse=True)}
-    return {name: value for name, value in names.items() if word(name) is not None}
+    if all(type(value) is float for value in metrics.values()):
+        names = {name: value + 0.0 for name, value in metrics.items() if math.isfinite(value)}
+    else:
+        leaves = list(_leaves(metrics, ()))
+        names = {".".join(path): value for path, value in leaves}
+        if len(names) < len(leaves):
+            names = {".".join(path): value for path, value in sorted(leaves, key=_place, reverse=True)}
+    return {name: value for name, value in names.items() if _is_name(name)}
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_name(name: str) -> bool:
+    return word(name) is not None
 
 
 def _place(leaf: tuple[tuple[str, ...], float]) -> tuple[int, tuple[str, ...]]:

