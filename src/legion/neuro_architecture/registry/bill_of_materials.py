@@ -1,6 +1,6 @@
 """A snapshot as a CycloneDX 1.6 bill of materials for machine learning (ECMA-424), from facts that were computed.
 
-The model's component carries the sha256 of each of its files and a model card whose metrics have their confidence intervals;
+The model's component carries the sha256 of each of its files and a model card whose metrics have their intervals;
 its ancestors are the base model and the parent snapshot; the data set is a component of its own. A licence is named
 where the catalogue of embedded assets knows it, and nowhere else. What is not known is left out and listed with its
 reason in `legion:unknown:...` properties; no field is filled with a guess.
