@@ -1,0 +1,213 @@
+"""What this machine remembers of logs, outside their folders: which log stands where, its key, its largest checkpoint.
+
+```
+<keys>/<log>.key      the private key, C2SP's `PRIVATE+KEY+name+hex+base64`, mode 0600; <log>: SHA-256 of the origin, 32 hex
+<keys>/<log>.vkey     the pinned verifier key
+<keys>/<log>.seen     the largest checkpoint seen: two slots of 1024 bytes, written in turn, so that one of them is whole
+<keys>/<place>.place  origin of the log in a folder; <place>: SHA-256 of the folder's path, 32 hex
+```
+Rollback, replay of an older copy, a fork, and another key are found against this, so it must not lie in the log's
+folder. The checkpoint is not synced at each commit: after a power failure it may be some seconds old.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import stat
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, final
+
+from legion.foundation.errors import IntegrityError, InvalidValueError, WorldError
+from legion.foundation.files import fsync_folder, write_text
+from legion.neuro_architecture.registry.failpoints import failpoint
+from legion.neuro_architecture.registry.translog.notes import Checkpoint, Signer, VerifierKey
+
+__all__ = ["LogMemory", "PlaceMemory"]
+
+log = logging.getLogger(__name__)
+
+_SLOT_BYTES: Final = 1024
+_DIGITS: Final = 32
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
+
+
+@final
+class PlaceMemory:
+    """Which log stands in a folder.
+
+    Args:
+        keys: The machine's folder of keys.
+        folder: The registry's.
+    """
+
+    def __init__(self, keys: Path, folder: Path) -> None:
+        self.path = keys / f"{_digest(str(folder.resolve()))}.place"
+
+    def origin(self) -> str | None:
+        """The origin of the log that was seen in the folder, or None where none was."""
+        return _read_line(self.path)
+
+    def remember(self, origin: str) -> None:
+        """Binds the folder to a log; a folder that cannot be written is a warning."""
+        try:
+            _make_private(self.path.parent)
+            write_text(self.path, origin + "\n")
+        except (OSError, WorldError) as error:
+            log.warning("cannot remember which log stands here: %s", error)
+
+
+@final
+class LogMemory:
+    """What this machine knows of one log.
+
+    Args:
+        keys: The machine's folder of keys.
+        origin: The log's name.
+    """
+
+    def __init__(self, keys: Path, origin: str) -> None:
+        self._keys = keys
+        self.origin = origin
+        base = _digest(origin)
+        self.key_path = keys / f"{base}.key"
+        self.pin_path = keys / f"{base}.vkey"
+        self.seen_path = keys / f"{base}.seen"
+
+    def signer(self) -> Signer | None:
+        """The private key, or None where this machine has none.
+
+        Raises:
+            IntegrityError: the file is damaged or of another log.
+            WorldError: others may read the file, or nobody can.
+        """
+        try:
+            mode = self.key_path.stat().st_mode
+            if stat.S_IMODE(mode) & 0o077:
+                raise WorldError(
+                    f"others may read the private key {self.key_path}",
+                    cause=f"its mode is {stat.S_IMODE(mode):04o}",
+                    hint=f"chmod 600 {self.key_path}",
+                )
+            signer = Signer.parse(self.key_path.read_text(encoding="utf-8").removesuffix("\n"))
+        except FileNotFoundError:
+            return None
+        except InvalidValueError as error:
+            raise IntegrityError(f"the private key {self.key_path} is damaged", cause=error.cause) from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise WorldError(f"cannot read the private key {self.key_path}", cause=str(error)) from error
+        if signer.verifier.name != self.origin:
+            raise IntegrityError(f"{self.key_path} is of log {signer.verifier.name!r}, not {self.origin!r}")
+        return signer
+
+    def create_signer(self) -> Signer:
+        """A fresh private key, durable at return.
+
+        Raises:
+            WorldError: there is one, or the disk refused.
+        """
+        signer = Signer.generate(self.origin)
+        try:
+            _make_private(self._keys)
+            failpoint("log.before-key")
+            descriptor = os.open(self.key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, f"{signer.secret()}\n".encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            fsync_folder(self._keys)
+            failpoint("log.after-key")
+        except OSError as error:
+            raise WorldError(f"cannot write the private key {self.key_path}", cause=str(error)) from error
+        return signer
+
+    def pinned(self) -> VerifierKey | None:
+        """The key that signed the log when it was first seen, or None where it never was.
+
+        Raises:
+            IntegrityError: the file is damaged.
+        """
+        line = _read_line(self.pin_path)
+        if line is None:
+            return None
+        try:
+            return VerifierKey.parse(line)
+        except InvalidValueError as error:
+            raise IntegrityError(f"the pinned key {self.pin_path} is damaged", cause=error.message) from error
+
+    def pin(self, key: VerifierKey) -> None:
+        """Trusts this key from now on; a folder that cannot be written is a warning."""
+        try:
+            _make_private(self._keys)
+            write_text(self.pin_path, f"{key}\n")
+        except (OSError, WorldError) as error:
+            log.warning("cannot pin the key of %s: %s", self.origin, error.cause)
+
+    def seen(self) -> Checkpoint | None:
+        """The largest checkpoint seen; its signature is not verified.
+
+        Raises:
+            IntegrityError: both slots are damaged.
+            WorldError: the file cannot be read.
+        """
+        try:
+            content = self.seen_path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise WorldError(f"cannot read {self.seen_path}", cause=str(error)) from error
+        slots = _parse_slots(content)
+        if not any(slots) and content.strip(b"\0"):
+            raise IntegrityError(
+                f"the remembered checkpoint {self.seen_path} is damaged",
+                hint="compare the log with a copy you trust, then delete the file",
+            )
+        return max(filter(None, slots), key=lambda checkpoint: checkpoint.size, default=None)
+
+    def remember(self, checkpoint: Checkpoint) -> None:
+        """Remembers a checkpoint that is durable, where it is the largest; a file that cannot be written is a warning."""
+        try:
+            failpoint("log.before-remember")
+            _make_private(self._keys)
+            descriptor = os.open(self.seen_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                sizes = [slot.size if slot else -1 for slot in _parse_slots(os.pread(descriptor, 2 * _SLOT_BYTES, 0))]
+                if checkpoint.size > max(sizes):
+                    slot = sizes.index(min(sizes))
+                    os.pwrite(descriptor, checkpoint.note.ljust(_SLOT_BYTES, b"\0"), slot * _SLOT_BYTES)
+            finally:
+                os.close(descriptor)
+            failpoint("log.after-remember")
+        except OSError as error:
+            log.warning("cannot remember the checkpoint of %s: %s", self.origin, error)
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _parse_slots(content: bytes) -> list[Checkpoint | None]:
+    slots: list[Checkpoint | None] = []
+    for start in (0, _SLOT_BYTES):
+        note = content[start : start + _SLOT_BYTES].rstrip(b"\0")
+        try:
+            slots.append(Checkpoint.parse(note))
+        except IntegrityError:
+            slots.append(None)
+    return slots
+
+
+def _read_line(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorldError(f"cannot read {path}", cause=str(error)) from error
