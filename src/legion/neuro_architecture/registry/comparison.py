@@ -30,6 +30,7 @@ __all__ = [
     "SnapshotDiff",
     "compare_metric",
     "diff_snapshots",
+    "field_changes",
 ]
 
 # equal: the same number; within: 0 is in the interval of the difference; apart: it is not; unknown: nobody can say.
@@ -232,17 +233,17 @@ def diff_snapshots(
         one=one.digest,
         other=other.digest,
         kinship=_kinship(one, other),
-        architecture=_changes(_spelled_out(one.config), _spelled_out(other.config)),
+        architecture=field_changes(_spelled_out(one.config), _spelled_out(other.config)),
         metrics=_metric_changes(one, other, level),
-        sections={name: _changes(before.some(*facts), after.some(*facts)) for name, facts in _SECTIONS.items()}
+        sections={name: field_changes(before.some(*facts), after.some(*facts)) for name, facts in _SECTIONS.items()}
         | {
-            "other provenance": _changes(one.provenance, other.provenance, leave_out=_SHOWN),
-            "other evidence": _changes(other_evidence(one.metrics), other_evidence(other.metrics)),
+            "other provenance": field_changes(one.provenance, other.provenance, leave_out=_SHOWN),
+            "other evidence": field_changes(other_evidence(one.metrics), other_evidence(other.metrics)),
         },
-        blobs=_changes(one.blobs, other.blobs),
+        blobs=field_changes(one.blobs, other.blobs),
         tags_added=tuple(sorted(set(other.tags) - set(one.tags))),
         tags_removed=tuple(sorted(set(one.tags) - set(other.tags))),
-        version=next(iter(_changes({"version": one.version}, {"version": other.version})), None),
+        version=next(iter(field_changes({"version": one.version}, {"version": other.version})), None),
         level=level,
         is_same_examples=_same_examples(before.some("data_digest", "evaluation"), after.known),
     )
@@ -331,9 +332,10 @@ def _overlap(one: Interval | None, other: Interval | None) -> bool | None:
     return one[0] <= other[1] and other[0] <= one[1]
 
 
-def _changes(
+def field_changes(
     one: Mapping[str, Any], other: Mapping[str, Any], *, leave_out: frozenset[Path] = frozenset()
 ) -> tuple[FieldChange, ...]:
+    """Leaves of nested objects that differ, in the order of their paths; lists are compared whole."""
     before, after = dict(_leaves(one)), dict(_leaves(other))
     return tuple(
         FieldChange(

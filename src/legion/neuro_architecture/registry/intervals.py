@@ -31,7 +31,8 @@ __all__ = [
 Interval = tuple[float, float]
 
 DEFAULT_LEVEL: Final = 0.95
-_COUNTED: Final = "violations"
+# Units of cases out of `n`.
+_COUNTED: Final = frozenset({"violations", "examples"})
 _TABLES: Final = ("units", "counts", "errors", "absent")
 
 
@@ -99,7 +100,7 @@ def interval_of(measured: Measurement, level: float = DEFAULT_LEVEL) -> Interval
     count = measured.n or 0
     if count > 0 and measured.unit == "share" and 0.0 <= measured.value <= 1.0:
         return _wilson(measured.value, count, z)
-    if count > 0 and measured.unit == _COUNTED and 0.0 <= measured.value <= count:
+    if count > 0 and measured.unit in _COUNTED and 0.0 <= measured.value <= count:
         lower, upper = _wilson(measured.value / count, count, z)
         return lower * count, upper * count
     return None
