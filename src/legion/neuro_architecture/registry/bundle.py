@@ -272,10 +272,11 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise InvalidValueError(f"cannot read bundle {path}", cause=str(error)) from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise InvalidValueError(f"{path} is no regular file", hint="folders, pipes and devices are refused")
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise InvalidValueError(f"{path} is no regular file", hint="folders, pipes and devices are refused")
+    with os.fdopen(descriptor, "rb", buffering=0) as file:  # unbuffered: what is copied is what is there then
         yield Bundle(path, file, status.st_size)
 
 

@@ -43,6 +43,11 @@ class MetricAgreement:
         is_machines = unit in _MACHINE_UNITS or _MACHINE_WORD in change.name
         return cls(change=change, is_deciding=not is_machines, is_agreeing=is_agreeing)
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether it was measured on both sides."""
+        return self.change.difference is not None
+
     def __str__(self) -> str:
         told = str(self.change)
         if self.is_agreeing is False and self.change.verdict == "unknown":
@@ -108,7 +113,7 @@ class ReplayReport:
             return f"does not agree: {', '.join(self.differing)} beyond the {self.level:.0%} interval"
         if not self.is_agreeing:
             return f"cannot say: nothing decides {self.metric}"
-        deciding = [item for item in self.metrics if item.is_deciding and item.is_agreeing is not None]
+        deciding = [item for item in self.metrics if item.is_deciding and item.is_agreeing and item.has_numbers]
         equal = sum(item.change.verdict == "equal" for item in deciding)
         same = "the same weights bit for bit" if self.is_same_adapter else "other weights"
         return f"agrees: {len(deciding)} metrics within their {self.level:.0%} interval, {equal} of them equal; {same}"
