@@ -13,8 +13,10 @@ from referencing.jsonschema import DRAFT7
 from tests.registry.bundles import FILES, METRICS, PROVENANCE, snapshot_of
 
 from legion.foundation.canonical import digest_bytes
-from legion.neuro_architecture.registry.bill_of_materials import make_bill_of_materials
+from legion.neuro_architecture.data.catalog import CATALOG
+from legion.neuro_architecture.registry.bill_of_materials import KnownAsset, make_bill_of_materials
 
+ASSETS = {each.name: KnownAsset(licence=each.licence, source=each.source) for each in CATALOG}
 SCHEMAS = Path(__file__).parents[1] / "fixtures" / "cyclonedx"
 
 
@@ -51,7 +53,8 @@ def _snapshots():
 
 @pytest.mark.parametrize("case", sorted(_snapshots()))
 def test_the_official_schema_has_nothing_against_it(mistakes_in, case):
-    assert mistakes_in(make_bill_of_materials(_snapshots()[case])) == []
+    for assets in ({}, ASSETS, {"minilm-l6": KnownAsset(licence="some words of a lawyer", source="somewhere")}):
+        assert mistakes_in(make_bill_of_materials(_snapshots()[case], assets=assets)) == []
 
 
 def test_the_schema_would_say_so(mistakes_in):
@@ -108,10 +111,10 @@ def test_every_reference_is_unique():
 
 
 def test_only_the_catalogue_names_licences():
-    bill = make_bill_of_materials(snapshot_of())
+    bill = make_bill_of_materials(snapshot_of(), assets=ASSETS)
     assert [item.get("licenses") for item in bill["components"]] == [[{"license": {"id": "Apache-2.0"}}], None]
     named = PROVENANCE["base"] | {"name": "my/model"}
-    other = make_bill_of_materials(snapshot_of(provenance=PROVENANCE | {"base": named}))
+    other = make_bill_of_materials(snapshot_of(provenance=PROVENANCE | {"base": named}), assets=ASSETS)
     assert "licenses" not in json.dumps(other)
     gaps = {item["name"] for item in other["metadata"]["component"]["properties"]}
     assert {"legion:unknown:base_licence", "legion:unknown:data_licence"} <= gaps

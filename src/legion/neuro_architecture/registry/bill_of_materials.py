@@ -2,7 +2,7 @@
 
 The model's component carries the sha256 of each of its files and a model card whose metrics have their intervals;
 its ancestors are the base model and the parent snapshot; the data set is a component of its own. A licence is named
-where the catalogue of embedded assets knows it, and nowhere else. What is not known is left out and listed with its
+where the caller's catalogue of assets knows it, and nowhere else. What is not known is left out and listed with its
 reason in `legion:unknown:...` properties; no field is filled with a guess.
 """
 
@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, final
 
 import legion
 from legion.foundation.canonical import is_digest, short
-from legion.neuro_architecture.data.catalog import CATALOG
 from legion.neuro_architecture.registry.facts import SnapshotFacts, facts_of
 from legion.neuro_architecture.registry.intervals import DEFAULT_LEVEL, interval_of, measurements_of
 from legion.neuro_architecture.spec.measurement import Measurement
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
-__all__ = ["make_bill_of_materials"]
+__all__ = ["KnownAsset", "make_bill_of_materials"]
 
 _SCHEMA: Final = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 _NAMESPACE: Final = uuid.UUID("5a4d5e6c-9c1f-5d0e-8c36-0f4b3a0d7c11")
@@ -30,18 +30,38 @@ _SPDX: Final = frozenset({"Apache-2.0", "MIT", "BSD-3-Clause", "CC0-1.0", "CC-BY
 _WRITTEN: Final = {"classification": ("text", "label"), "summarization": ("text", "text")}
 
 
-def make_bill_of_materials(snapshot: ArchitectureSnapshot, *, level: float = DEFAULT_LEVEL) -> dict[str, Any]:
-    """The bill as plain JSON; the same snapshot gives the same bill.
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownAsset:
+    """What a catalogue says of a base model.
+
+    Attributes:
+        licence: Under which its content may be used, as an SPDX identifier where there is one.
+        source: Where it comes from.
+    """
+
+    licence: str
+    source: str
+
+
+def make_bill_of_materials(
+    snapshot: ArchitectureSnapshot,
+    *,
+    assets: Mapping[str, KnownAsset] | None = None,
+    level: float = DEFAULT_LEVEL,
+) -> dict[str, Any]:
+    """The bill as plain JSON; the same snapshot and catalogue give the same bill.
 
     Args:
         snapshot: What it is about.
+        assets: Base models whose licence is known, by name (`data.catalog.CATALOG` names the embedded ones).
         level: Confidence of the metrics' intervals.
 
     Raises:
         InvalidValueError: the level is not between 0 and 1.
     """
     facts = facts_of(snapshot)
-    base, data = _base(facts), _data(facts)
+    base, data = _base(facts, assets or {}), _data(facts)
     model = _model(snapshot, facts, base, data, level)
     needed = [component["bom-ref"] for component in (base, data) if component is not None]
     return {
@@ -87,7 +107,7 @@ def _model(
         ],
         **({"pedigree": {"ancestors": ancestors}} if ancestors else {}),
         "modelCard": _card(snapshot, facts, data, level),
-        "properties": list(_properties(snapshot, facts)),
+        "properties": list(_properties(snapshot, facts, is_licensed=base is not None and "licenses" in base)),
         **({"tags": list(snapshot.tags)} if snapshot.tags else {}),
     }
 
@@ -130,7 +150,7 @@ def _metric(name: str, measured: Measurement, level: float) -> dict[str, Any]:
     }
 
 
-def _base(facts: SnapshotFacts) -> dict[str, Any] | None:
+def _base(facts: SnapshotFacts, assets: Mapping[str, KnownAsset]) -> dict[str, Any] | None:
     """The base model's component; its digest is one over its files' digests, so it stands in a property."""
     base = facts.get("base")
     if not isinstance(base, Mapping) or not isinstance(base.get("name"), str):
@@ -140,7 +160,7 @@ def _base(facts: SnapshotFacts) -> dict[str, Any] | None:
         "bom-ref": f"base:{base['name']}",
         "name": base["name"],
     }
-    asset = next((each for each in CATALOG if each.kind == "model" and each.name == base["name"]), None)
+    asset = assets.get(base["name"])
     if asset is not None:
         named = {"id": asset.licence} if asset.licence in _SPDX else {"name": asset.licence}
         component["description"] = asset.source
@@ -167,7 +187,7 @@ def _data(facts: SnapshotFacts) -> dict[str, Any] | None:
     }
 
 
-def _properties(snapshot: ArchitectureSnapshot, facts: SnapshotFacts) -> Iterator[dict[str, str]]:
+def _properties(snapshot: ArchitectureSnapshot, facts: SnapshotFacts, *, is_licensed: bool) -> Iterator[dict[str, str]]:
     yield _property("legion:architecture", snapshot.config)
     yield _property("legion:registered_at", snapshot.created_at)
     for name in ("recipe", "steps", "seed", "trainer_config", "commit", "is_dirty", "versions", "training_machine"):
@@ -178,16 +198,11 @@ def _properties(snapshot: ArchitectureSnapshot, facts: SnapshotFacts) -> Iterato
             yield _property(f"legion:absent:{name}", measured.reason)
         elif measured.n is not None:
             yield _property(f"legion:n:{name}", measured.n)
-    for name, reason in _licence_gaps(facts, facts.unknown):
+    for name, reason in facts.unknown.items():
         yield _property(f"legion:unknown:{name}", reason)
-
-
-def _licence_gaps(facts: SnapshotFacts, unknown: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    yield from unknown.items()
-    base = facts.get("base")
-    if not isinstance(base, Mapping) or base.get("name") not in {each.name for each in CATALOG}:
-        yield "base_licence", "the base is none of the embedded assets"
-    yield "data_licence", "the snapshot does not record it"
+    if not is_licensed:
+        yield _property("legion:unknown:base_licence", "the base is in no catalogue that was given")
+    yield _property("legion:unknown:data_licence", "the snapshot does not record it")
 
 
 def _property(name: str, value: Any) -> dict[str, str]:
