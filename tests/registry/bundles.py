@@ -106,10 +106,8 @@ class Tree:
         path, root = _path(leaves, self.number)
         proof = InclusionProof(number=self.number, size=7, leaf_hash=leaves[self.number], root=root, path=tuple(path))
         checkpoint = self.signer.checkpoint(size=7, root=root, previous=None)
-        whole = BundleContents(
-            entry=self.entry, proof=proof, checkpoint=checkpoint.note, vkey=self.vkey, statement=self.statement()
-        )
-        return replace(whole, **changes)
+        whole = BundleContents(entry=self.entry, proof=proof, checkpoint=checkpoint.note, vkey=self.vkey)
+        return replace(whole, **({} if "statement" in changes else {"statement": self.statement()}), **changes)
 
     def write(self, path, **changes):
         return write_bundle(path, self.contents(**changes), lambda digest: io.BytesIO(FILES[digest]))

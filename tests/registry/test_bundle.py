@@ -266,6 +266,20 @@ def test_an_entry_that_registers_no_snapshot_is_refused(tree, tmp_path):
     assert "registers no snapshot" in caught.value.cause
 
 
+@pytest.mark.parametrize("digest", ["../../etc/passwd", "sha256:0", "md5:" + "0" * 32])
+def test_a_signer_who_names_files_by_something_else_than_a_digest_is_refused(tmp_path, digest):
+    signer = Tree(snapshot=snapshot_of(blobs={"a.txt": digest}))
+    with pytest.raises(IntegrityError, match="make no bundle") as caught:
+        signer.write(tmp_path / "x.tar", statement=None)
+    assert "which is no digest" in caught.value.cause
+
+
+def test_what_no_reader_would_read_is_not_written(tree, tmp_path):
+    with pytest.raises(IntegrityError, match="make no bundle") as caught:
+        tree.write(tmp_path / "x.tar", statement=bytes((16 << 20) + 1))
+    assert "too large" in caught.value.cause
+
+
 def test_a_proof_of_another_entry_is_refused(tree, tmp_path):
     proof = tree.contents().proof
     with pytest.raises(IntegrityError) as caught:

@@ -44,6 +44,7 @@ from legion.neuro_architecture.registry.bundle_rules import (
     Judged,
     judge_contents,
     judge_members,
+    judge_sizes,
 )
 
 __all__ = [
@@ -75,7 +76,7 @@ def write_bundle(path: Path, contents: BundleContents, open_blob: OpenBlob) -> P
     """
     small = _small_members(contents)
     judged = judge_contents({name: (0, content) for name, content in small}, (contents.vkey,))
-    refuse_flawed("these contents make no bundle", judged.flaws)
+    refuse_flawed("these contents make no bundle", [*judge_sizes(dict(small)), *judged.flaws])
     try:
         with _replacing(path) as file:
             for name, content in small:

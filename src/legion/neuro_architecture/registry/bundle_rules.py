@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, final
 
-from legion.foundation.canonical import canonical_json, parse_canonical
+from legion.foundation.canonical import canonical_json, is_digest, parse_canonical
 from legion.foundation.errors import IntegrityError, InvalidValueError
 from legion.neuro_architecture.registry.archive import Flaw, FlawKind, Member
 from legion.neuro_architecture.registry.bundle_readme import README
@@ -34,6 +34,7 @@ __all__ = [
     "Judged",
     "judge_contents",
     "judge_members",
+    "judge_sizes",
 ]
 
 README_NAME: Final = "README.txt"
@@ -77,6 +78,15 @@ def judge_members() -> Generator[Flaw | None, Member, None]:
             seen.add(member.name)
             latest = _place(member.name)
             num_blobs += member.name.startswith(BLOBS)
+
+
+def judge_sizes(contents: Mapping[str, bytes]) -> list[Flaw]:
+    """Parts that are larger than a reader would read."""
+    return [
+        _flaw(name, 0, "too large", f"it has {len(content)} bytes, at most {_LIMITS[name]} are read")
+        for name, content in contents.items()
+        if len(content) > _LIMITS[name]
+    ]
 
 
 def _misfit(member: Member, seen: set[str], latest: tuple[int, str], num_blobs: int) -> Flaw | None:
@@ -251,6 +261,12 @@ def _judge_entry(judged: Judged, small: Small) -> ArchitectureSnapshot | None:
         judged.flaws.append(_flaw(ENTRY_NAME, start, "unexpected", f"it registers no snapshot, it is of {entry.kind}"))
         return None
     if any(flaw.member == ENTRY_NAME for flaw in judged.flaws):
+        return None
+    odd = [digest for digest in entry.snapshot.blobs.values() if not is_digest(digest)]
+    if odd:
+        judged.flaws.append(
+            _flaw(ENTRY_NAME, start, "unexpected", f"a file is named {odd[0][:80]!r}, which is no digest")
+        )
         return None
     judged.snapshot = entry.snapshot.digest
     judged.blobs = tuple(sorted(set(entry.snapshot.blobs.values())))
