@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "search": "run, watch, resume, stop, show and compare studies",
     "evaluate": "measure trained proposals on every objective and rank them",
     "integrate": "register the winners and put the best one into its slot, behind the risk gate",
+    "replay": "train a registered snapshot anew and say whether its metrics agree",
     "ask": "answer a text through a slot",
     "slots": "list the slots of LEGION Core",
     "patch": "list, show, apply and revert patches",

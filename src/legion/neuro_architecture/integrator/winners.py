@@ -15,6 +15,7 @@ from legion.neuro_architecture.records import ProposalStore, RunFolder
 from legion.neuro_architecture.spec.evaluation import EvaluationResult, EvaluationSummary
 from legion.neuro_architecture.spec.measurement import Measurement
 from legion.neuro_architecture.spec.proposal import ArchitectureProposal
+from legion.neuro_architecture.spec.standing import Standing
 from legion.neuro_architecture.spec.training import TrialState
 
 __all__ = [
@@ -199,7 +200,11 @@ def _flat(measured: Mapping[str, Measurement]) -> dict[str, Any]:
 
 
 def registered_provenance(winner: Winner, summary: EvaluationSummary, code: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a winner comes from: code, base, data, proposal, run, and the machine that measured it."""
+    """Where a winner comes from: code, base, data, proposal, run, and the machine that measured it.
+
+    With the proposal whole, the rungs that it was looked at on, and how its evaluation drew the examples, a snapshot
+    can be trained and measured anew (`legion replay`).
+    """
     return {
         **code,
         "base": winner.proposal.base.to_dict(),
@@ -207,9 +212,23 @@ def registered_provenance(winner: Winner, summary: EvaluationSummary, code: Mapp
         "task_kind": winner.proposal.task_kind,
         "data_digest": summary.data_digest,
         "proposal": winner.proposal.id,
+        "proposal_record": winner.proposal.to_dict(),
         "run": winner.result.run,
         "training": winner.proposal.training.to_dict(),
         "training_record": {name: value for name, value in winner.record.items() if name != "validations"},
+        "rung_history": [_rung(standing) for standing in winner.run.standings()],
+        "evaluation": {"config": summary.config, "seed": summary.seed, "metric": summary.metric},
         "evaluated_at": summary.created_at,
         "machine": summary.machine,
+    }
+
+
+def _rung(standing: Standing) -> dict[str, Any]:
+    """How a trial stood at a rung, without its single predictions."""
+    return {
+        "steps": standing.step,
+        "loss": standing.loss,
+        "accuracy": standing.accuracy,
+        "num_predictions": len(standing.losses),
+        "seconds": standing.seconds,
     }

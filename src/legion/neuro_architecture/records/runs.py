@@ -63,6 +63,11 @@ class RunFolder:
         path = self._standing_path(step)
         return Standing.parse(read_json(path), what=str(path)) if path.is_file() else None
 
+    def standings(self) -> list[Standing]:
+        """How the trial stood at each rung it came to, earliest first."""
+        steps = sorted(int(path.stem) for path in (self.path / "rungs").glob("*.json") if path.stem.isdecimal())
+        return [found for step in steps if (found := self.read_standing(step)) is not None]
+
     def _standing_path(self, step: int) -> Path:
         return self.path / "rungs" / f"{step}.json"
 
