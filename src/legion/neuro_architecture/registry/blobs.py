@@ -19,8 +19,8 @@ from legion.neuro_architecture.registry.blob_backends import (
     open_remote,
     parse_address,
 )
-from legion.neuro_architecture.registry.blob_backends.folder import open_regular
 from legion.neuro_architecture.registry.blob_backends.reader import CHUNK_BYTES, CheckedReader
+from legion.neuro_architecture.registry.regular import open_regular
 from legion.neuro_architecture.registry.staging import StagingFolder
 
 __all__ = ["GRACE_S", "BlobStore"]

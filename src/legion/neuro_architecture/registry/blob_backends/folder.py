@@ -9,15 +9,16 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final, final
+from typing import Final, final
 
 from legion.foundation.errors import IntegrityError, WorldError
 from legion.foundation.files import fsync_folder
 from legion.neuro_architecture.registry.blob_backends.port import ByteSource, StoredBlob
 from legion.neuro_architecture.registry.blob_backends.reader import hash_stream
+from legion.neuro_architecture.registry.regular import open_regular
 from legion.neuro_architecture.registry.staging import StagingFolder
 
-__all__ = ["FolderBackend", "open_regular"]
+__all__ = ["FolderBackend"]
 
 log = logging.getLogger(__name__)
 
@@ -127,25 +128,3 @@ class FolderBackend:
             raise
         except OSError as error:
             raise WorldError(failure, cause=str(error), hint="check the disk's free space and rights") from error
-
-
-@contextlib.contextmanager
-def open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """A regular file's bytes and their number; a link is not followed, a FIFO not waited for.
-
-    Raises:
-        FileNotFoundError: it is missing.
-        IntegrityError: it is a link, a folder, a FIFO or a device.
-        OSError: the disk refused.
-    """
-    if path.is_symlink():
-        raise IntegrityError(f"{path} is no regular file", hint="links, folders and devices are refused")
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise IntegrityError(f"{path} is no regular file", hint="links, folders and devices are refused")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            yield file, found.st_size
-    finally:
-        os.close(descriptor)
