@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from benchmarks.search.ground import FULL, RESULTS, RUNGS
+from benchmarks.search.ground import FULL, RESULTS, RUNGS, unpack
 from benchmarks.search.simulated import ARMS, Table
 
 from legion.foundation.clock import SystemClock, rfc3339
@@ -104,7 +104,10 @@ def _fidelity(table: Table) -> list[dict[str, Any]]:
     rows = list(table.rows.values())
     looks = {steps: [_look(row, steps) for row in rows] for steps in (*RUNGS, FULL)}
     accuracies = [-look["accuracy"] for look in looks[FULL]]
-    cheap = {f"{steps} steps": ([look["loss"] for look in looks[steps]], _TAU_MUSTS.get(steps)) for steps in RUNGS}
+    cheap = {
+        f"{steps} steps": ([-_expected_accuracy(look) for look in looks[steps]], _TAU_MUSTS.get(steps))
+        for steps in RUNGS
+    }
     cheap["gradient energy at the start"] = ([-row["gradient_energy"] for row in rows], None)
     found = []
     for name, (values, must) in cheap.items():
@@ -121,6 +124,11 @@ def _fidelity(table: Table) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _expected_accuracy(look: dict[str, Any]) -> float:
+    """What stands for the accuracy at a rung."""
+    return float(np.exp(-np.asarray(unpack(look["losses"]))).mean())
 
 
 def _look(row: dict[str, Any], steps: int) -> dict[str, Any]:
