@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+
+import numpy as np
 
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.objectives import choose_objectives
@@ -14,7 +18,7 @@ from legion.neuro_architecture.study.criteria import Criteria
 from legion.neuro_architecture.study.recipe import StudyRecipe
 from legion.neuro_architecture.study.space import StudySpace
 
-__all__ = ["FULL", "OBJECTIVES", "RESULTS", "RUNGS", "table_space"]
+__all__ = ["FULL", "OBJECTIVES", "RESULTS", "RUNGS", "pack", "table_space", "unpack"]
 
 RESULTS: Final = Path(__file__).parents[1] / "results"
 RUNGS: Final = (4, 12, 36)
@@ -25,6 +29,16 @@ _NUM_ARCHITECTURES: Final = 70
 _SEED: Final = 20
 
 assert tuple(each.name for each in choose_objectives(OBJECTIVES)) == OBJECTIVES
+
+
+def pack(losses: Sequence[float]) -> str:
+    """Losses as the table keeps them: half precision, little endian, base64."""
+    return base64.b64encode(np.asarray(losses, "<f2").tobytes()).decode("ascii")
+
+
+def unpack(text: str) -> tuple[float, ...]:
+    """The losses that `pack` wrote."""
+    return tuple(np.frombuffer(base64.b64decode(text), "<f2").astype(float).tolist())
 
 
 def table_space(settings: Settings) -> tuple[StudySpace, PointSpace, list[Point]]:

@@ -5,7 +5,7 @@
 `b0`: Optuna's TPE within LoRA, each trial by PEFT and the Hugging Face Trainer with their defaults, one after another.
 `moasha`: Syne Tune's MO-ASHA over the whole space, each trial by the hand-tuned baseline (length buckets, eager
 attention, the base kept in memory). `ours`: `legion search`. All train to 108 steps on movie sentiment at most, are
-judged on the same 512 validation examples, and pay for everything but the last part: on the test split each trial that
+judged on the same 256 validation examples, and pay for everything but the last part: on the test split each trial that
 is on its arm's front when it ends is measured anew, with the clock stopped. From that moocore takes the hypervolumes
 that are compared.
 
@@ -31,7 +31,7 @@ import torch
 import transformers
 from benchmarks.population.baselines import load_model
 from benchmarks.population.hf_trainer import BenchTrainer, count_hits, list_data
-from benchmarks.search.ground import FULL, OBJECTIVES, RESULTS, RUNGS
+from benchmarks.search.ground import FULL, OBJECTIVES, RESULTS
 from transformers import TrainerCallback, TrainingArguments
 
 from legion.cli.progress import TerminalProgress
@@ -47,8 +47,10 @@ from legion.neuro_architecture.space import Candidate, Point
 from legion.neuro_architecture.study import Search, StudyRecipe, parse_budget
 from legion.neuro_architecture.study.criteria import Criteria
 from legion.neuro_architecture.study.space import StudySpace
+from legion.neuro_architecture.trainer import TrainerConfig, watched_examples
 
-VALIDATION_EXAMPLES: Final = 512
+VALIDATION_EXAMPLES: Final = 256
+RUNGS: Final = (12, 36)
 _MAX_TOKENS: Final = 256
 _MUSTS: Final = {"b0": 40.0, "moasha": 5.0}
 
@@ -123,7 +125,10 @@ class HandTrainer:
         self._is_tuned = is_tuned
         self._tokenizer = arena.base.tokenizer()
         spec = arena.data.spec
-        watched = arena.data.validation[:VALIDATION_EXAMPLES]
+        watched = watched_examples(
+            arena.data,
+            TrainerConfig.for_task(spec.kind).model_copy(update={"validation_examples": VALIDATION_EXAMPLES}),
+        )
         rows = [
             list_data(each, self._tokenizer, spec, _MAX_TOKENS) for each in (arena.data.train, watched, arena.data.test)
         ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
-from benchmarks.search.ground import FULL, OBJECTIVES, RUNGS, table_space
+from benchmarks.search.ground import FULL, OBJECTIVES, RUNGS, table_space, unpack
 
 from legion.foundation.errors import UsageError
 from legion.foundation.settings import Settings
@@ -133,7 +133,7 @@ class TableRunner:
             step=step,
             loss=look["loss"],
             accuracy=look["accuracy"],
-            losses=tuple(look["losses"]),
+            losses=unpack(look["losses"]),
             hits="",
             seconds=look["seconds"],
         )

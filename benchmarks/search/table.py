@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search.ground import FULL, OBJECTIVES, RESULTS, RUNGS, table_space
+from benchmarks.search.ground import FULL, OBJECTIVES, RESULTS, RUNGS, pack, table_space
 
 from legion.cli.progress import TerminalProgress
 from legion.foundation.canonical import digest_json
@@ -121,7 +121,7 @@ def _row(name: str, point: Any, study: Any, space: Any, settings: Settings) -> d
                 "loss": standing.loss,
                 "accuracy": standing.accuracy,
                 "seconds": standing.seconds,
-                "losses": [float(f"{loss:.4g}") for loss in standing.losses],
+                "losses": pack(standing.losses),
             }
             for standing in standings
             if standing is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from legion.neuro_architecture.spec._value import Value
 
 __all__ = ["Standing"]
@@ -27,6 +29,15 @@ class Standing(Value):
     hits: str
     confidences: tuple[float, ...] = ()
     seconds: float
+
+    @property
+    def expected_accuracy(self) -> float:
+        """Mean probability of the right answer: exp of minus each loss; of a text the geometric mean over its tokens.
+
+        Between 0 and 1 like the accuracy that it foretells, but it moves with every prediction, not only with those
+        that change sides; and unlike the mean loss it is not ruled by the few that are surely wrong.
+        """
+        return sum(math.exp(-loss) for loss in self.losses) / len(self.losses)
 
     @property
     def calibration_error(self) -> float | None:

@@ -123,6 +123,7 @@ class Climb:
             steps=rung,
             values=self._space.criteria.values_at(standing, trial.predicted, evaluated),
             loss=standing.loss,
+            expected_accuracy=standing.expected_accuracy,
             decision="end" if is_end else None,
         )
         return trial.model_copy(
@@ -162,7 +163,7 @@ class Climb:
         standing = self._runner.standing(trial.id, rung)
         return Contender(
             name=trial.id,
-            losses=criteria.losses(look.values, stands_for_accuracy=look.loss),
+            losses=criteria.losses(look.values, expected_accuracy=look.expected_accuracy),
             violation=criteria.violation(look.values, is_final=False),
             examples=None if standing is None else standing.losses,
             is_decided=look.decision in {"continue", "stop"} or trial.phase == "failed",

@@ -125,17 +125,17 @@ class Criteria:
         wanted = {*self.names, *(each.objective for each in self.constraints)}
         return {name: value for name, value in found.items() if name in wanted}
 
-    def losses(self, values: Mapping[str, float], *, stands_for_accuracy: float | None = None) -> tuple[float, ...]:
+    def losses(self, values: Mapping[str, float], *, expected_accuracy: float | None = None) -> tuple[float, ...]:
         """The objectives turned so that less is better; 0 where one is not known at this rung, for all alike.
 
         Args:
             values: By objective.
-            stands_for_accuracy: The validation loss, which at a rung says more than the few hits that decide accuracy.
+            expected_accuracy: Stands for the accuracy at a rung, where it says more than the few hits that decide it.
         """
         found = []
         for objective in self.objectives:
-            if objective.name == "accuracy" and stands_for_accuracy is not None:
-                found.append(stands_for_accuracy)
+            if objective.name == "accuracy" and expected_accuracy is not None:
+                found.append(-expected_accuracy)
             else:
                 value = values.get(objective.name)
                 found.append(0.0 if value is None else -objective.sign * value)

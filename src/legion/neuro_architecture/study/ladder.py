@@ -24,22 +24,23 @@ _LEAST_FACTOR: Final = 1.5
 
 
 def measure_ladder(state: StudyState, settings: Settings) -> tuple[dict[str, Any], ...]:
-    """How well each cheap look ranked the trials that went to the end, beside their validation loss there.
+    """How well each cheap look ranked the trials that went to the end, beside their expected accuracy there.
 
     Only trials that had both looks count, so a rung is judged on those that it let pass and on exploratory ones.
     """
     scheduler = state.recipe.scheduler
     ended = [trial for trial in state.trials.values() if trial.phase == "completed"]
     dear = f"{scheduler.steps} steps"
-    losses = {trial.id: trial.looks[-1].loss for trial in ended}
+    errors = {trial.id: -trial.looks[-1].expected_accuracy for trial in ended}
     ridge = state.problem.get("ridge_accuracies") or []
-    pairs = [(-ridge[block_of(trial.traits.get("layers", "all"))], losses[trial.id]) for trial in ended if ridge]
+    pairs = [(-ridge[block_of(trial.traits.get("layers", "all"))], errors[trial.id]) for trial in ended if ridge]
     found = [
-        measure_fidelity(_START, dear, _start_pairs(ended, losses, settings)),
+        measure_fidelity(_START, dear, _start_pairs(ended, errors, settings)),
         measure_fidelity(_RIDGE, dear, pairs),
     ]
     for rung in scheduler.rungs:
-        pairs = [(look.loss, losses[trial.id]) for trial in ended if (look := trial.look_at(rung)) is not None]
+        looks = [(look, errors[trial.id]) for trial in ended if (look := trial.look_at(rung)) is not None]
+        pairs = [(-look.expected_accuracy, error) for look, error in looks]
         found.append(measure_fidelity(f"{rung} steps", dear, pairs))
     return tuple(_plain(each) for each in found)
 
@@ -70,10 +71,10 @@ def gradient_energy(run: RunFolder) -> float | None:
 
 
 def _start_pairs(
-    trials: Sequence[TrialRecord], losses: dict[str, float], settings: Settings
+    trials: Sequence[TrialRecord], errors: dict[str, float], settings: Settings
 ) -> list[tuple[float, float]]:
     energies = {trial.id: gradient_energy(RunFolder.of(settings, trial.id)) for trial in trials}
-    return [(-energy, losses[name]) for name, energy in energies.items() if energy is not None]
+    return [(-energy, errors[name]) for name, energy in energies.items() if energy is not None]
 
 
 def _plain(fidelity: Fidelity) -> dict[str, Any]:

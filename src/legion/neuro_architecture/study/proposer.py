@@ -127,7 +127,7 @@ class Proposer:
         is_final = look.decision == "end"
         return Observation(
             point=trial.point,
-            losses=criteria.losses(look.values, stands_for_accuracy=None if is_final else look.loss),
+            losses=criteria.losses(look.values, expected_accuracy=None if is_final else look.expected_accuracy),
             violation=min(criteria.violation(look.values, is_final=is_final), _FAILED),
             level=num_looks - 1,
         )

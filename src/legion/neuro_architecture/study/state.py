@@ -27,6 +27,7 @@ class Look(Value):
         steps: Of the rung.
         values: Objectives, as far as they are known there.
         loss: Validation loss, in nats.
+        expected_accuracy: Mean probability of the right answer, see `Standing`.
         decision: `continue`, `pause`, `stop`, or `end` at the end of the schedule; None before one was made.
         reason: Of the decision.
     """
@@ -34,6 +35,7 @@ class Look(Value):
     steps: int
     values: dict[str, float]
     loss: float
+    expected_accuracy: float
     decision: Literal["continue", "pause", "stop", "end"] | None = None
     reason: str | None = None
 

@@ -87,12 +87,12 @@ def warmed(space: PointSpace, earlier: dict[str, Any] | None) -> PointSpace:
 
 
 def is_misleading(state: StudyState, biased: PointSpace, own: PointSpace) -> bool:
-    """Whether what the learnt prior favours has learnt worse than the rest: Kendall's tau of its gain with the loss at
-    the first rung, over twelve trials at least, says so.
+    """Whether what the learnt prior favours has learnt worse than the rest: Kendall's tau of its gain with the
+    expected accuracy at the first rung, over twelve trials at least, says so.
     """
     rung = state.recipe.scheduler.rungs[0] if state.recipe.scheduler.rungs else state.recipe.scheduler.steps
     rows = [
-        (-math.log(prior_gain(biased, own, trial.point)), look.loss)
+        (-math.log(prior_gain(biased, own, trial.point)), -look.expected_accuracy)
         for trial in state.trials.values()
         if (look := trial.look_at(rung)) is not None
     ]

@@ -50,7 +50,7 @@ class Feed:
         self._config = config
         self._encoder = TaskEncoder(base.tokenizer(), data.spec, max_tokens=min(base.max_tokens, config.max_tokens))
         self._train = _encode(self._encoder, data.train)
-        self._watched = _encode(self._encoder, _subset(data, config, self._stream))
+        self._watched = _encode(self._encoder, watched_examples(data, config))
         self._orders: dict[int, BatchStream] = {}
         self._digests: dict[str, str] = {}
 
@@ -108,11 +108,13 @@ class Feed:
         return KeptSplit(self._digests[split], [len(item.input_ids) for item in items], fetch)
 
 
-def _subset(data: DataSet, config: TrainerConfig, stream: RandomStream) -> Sequence[Example]:
+def watched_examples(data: DataSet, config: TrainerConfig) -> Sequence[Example]:
+    """The validation examples that every trial of a comparison is looked at on: all, or a seeded sample."""
     examples = data.validation
     if len(examples) <= config.validation_examples:
         return examples
-    return stream.child("validation").random().sample(examples, config.validation_examples)
+    stream = RandomStream(config.data_seed).child("trainer").child("validation")
+    return stream.random().sample(examples, config.validation_examples)
 
 
 def _encode(encoder: TaskEncoder, examples: Sequence[Example]) -> list[Encoded]:
