@@ -88,6 +88,15 @@ class PostgresDatabase:
     def close(self) -> None:
         self._connections.close()
 
+    def recreate(self) -> None:
+        drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(self.schema))
+        self.close()
+        try:
+            with psycopg.connect(self._url, autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S) as connection:
+                connection.execute(drop)
+        except psycopg.Error as error:
+            raise self._translated(error) from error
+
     def _was_lost(self) -> bool:
         """Whether this thread's connection is gone; then the next use makes another."""
         is_lost = self._connections.get().closed
