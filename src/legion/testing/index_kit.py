@@ -61,10 +61,18 @@ def example_log() -> tuple[dict[str, ArchitectureSnapshot], list[AnyEntry]]:
     third = made_snapshot(3, metrics={"accuracy": 0.85}, tags=["lora"], parent=second, version="4.1.0")
     measured = {"accuracy": {"value": 0.9, "unit": "share", "n": 500, "error": 0.01}, "safe": True, "note": "text"}
     other = made_snapshot(
-        4, rank=4, metrics=measured, provenance={"base": "smollm2-135m", "branch": "main"}, blobs={"w": made_digest("w")}
+        4,
+        rank=4,
+        metrics=measured,
+        provenance={"base": "smollm2-135m", "branch": "main"},
+        blobs={"w": made_digest("w")},
     )
     mixture = made_snapshot(
-        5, strategy="MoE", metrics={"terms": {"cost": 1.5}}, tags=["moe"], blobs={"w": made_digest("w"), "v": made_digest("v")}
+        5,
+        strategy="MoE",
+        metrics={"terms": {"cost": 1.5}},
+        tags=["moe"],
+        blobs={"w": made_digest("w"), "v": made_digest("v")},
     )
     named = {"first": first, "second": second, "third": third, "other": other, "mixture": mixture}
     first_digest, second_digest, other_digest = first.digest, second.digest, other.digest

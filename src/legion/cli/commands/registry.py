@@ -86,7 +86,7 @@ def ls(tags: tuple[str, ...], limit: int | None, output_format: str) -> None:
 @click.option("--descending", is_flag=True, help="Largest first.")
 @click.option("--limit", type=click.IntRange(min=1), default=None)
 @format_option
-def query(text: str, order: str | None, descending: bool, limit: int | None, output_format: str) -> None:  # noqa: FBT001 - click's flag
+def query(text: str, order: str | None, descending: bool, limit: int | None, output_format: str) -> None:
     """Find snapshots: 'accuracy > 0.82 and latency_ms < 12 and tag:production'."""
     registry = _open()
     found = registry.query(text, order=order, is_descending=descending, limit=limit)
@@ -188,7 +188,12 @@ def tag(key: str, tags: tuple[str, ...], removed: tuple[str, ...], by: str | Non
 @click.option("--by", default=None, help="Who does it, as the log shall say.")
 @format_option
 def alias_command(
-    alias: str | None, key: str | None, expect: str | None, remove: bool, by: str | None, output_format: str  # noqa: FBT001
+    alias: str | None,
+    key: str | None,
+    expect: str | None,
+    remove: bool,
+    by: str | None,
+    output_format: str,
 ) -> None:
     """List aliases, or let one name a snapshot: legion registry alias champion 1a2b3c4d."""
     registry = _open(by)
@@ -210,7 +215,7 @@ def alias_command(
 @click.option("--refuse", is_flag=True, help="Say no.")
 @click.option("--reason", default="")
 @format_option
-def approve(key: str, by: str, refuse: bool, reason: str, output_format: str) -> None:  # noqa: FBT001 - click's flag
+def approve(key: str, by: str, refuse: bool, reason: str, output_format: str) -> None:
     """Write down that somebody approves a snapshot, or does not."""
     registry = _open()
     number = registry.approve(key, is_approved=not refuse, by=by, reason=reason)
@@ -232,8 +237,12 @@ def restore(key: str, output_format: str) -> None:
 
 
 @command.command("verify")
-@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), default=None,
-              help="A signed checkpoint that somebody kept: the log must be a continuation of it.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=None,
+    help="A signed checkpoint that somebody kept: the log must be a continuation of it.",
+)
 @format_option
 def verify(against: Path | None, output_format: str) -> None:
     """Read every byte again and say whether each is what was written."""
@@ -258,7 +267,9 @@ def verify(against: Path | None, output_format: str) -> None:
 
 @command.command("prove")
 @click.argument("key", required=False)
-@click.option("--since", type=click.IntRange(min=0), default=None, help="Prove that the log of so many entries is its beginning.")
+@click.option(
+    "--since", type=click.IntRange(min=0), default=None, help="Prove that the log of so many entries is its beginning."
+)
 @format_option
 def prove(key: str | None, since: int | None, output_format: str) -> None:
     """Print the signed checkpoint; with KEY the proof that a snapshot is in the log, with --since that it only grew."""
@@ -297,7 +308,9 @@ def check(file: Path, keys: tuple[str, ...], output_format: str) -> None:
 
 @command.command("import")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.option("--kind", type=click.Choice(["bundle", "mlflow", "prototype", "records"]), default="bundle", show_default=True)
+@click.option(
+    "--kind", type=click.Choice(["bundle", "mlflow", "prototype", "records"]), default="bundle", show_default=True
+)
 @click.option("--key", "keys", multiple=True, help="A verifier key that you trust (bundle).")
 @format_option
 def import_command(source: Path, kind: str, keys: tuple[str, ...], output_format: str) -> None:
@@ -309,7 +322,7 @@ def import_command(source: Path, kind: str, keys: tuple[str, ...], output_format
 @command.command("gc")
 @click.option("--yes", is_flag=True, help="Delete them; without it they are only listed.")
 @format_option
-def gc(yes: bool, output_format: str) -> None:  # noqa: FBT001 - click's flag
+def gc(yes: bool, output_format: str) -> None:
     """List blobs that no snapshot names, or delete them."""
     found = _open().collect_garbage(is_dry_run=not yes)
     rows = [[short(digest), str(size)] for digest, size in found]

@@ -1,6 +1,22 @@
 """Floor 3: the immutable registry of architectures, their evidence and their files. Loads no torch."""
 
-from legion.neuro_architecture.registry.store import ArchitectureRegistry
+from legion.neuro_architecture.registry.bundle import BundleReport, verify_bundle
+from legion.neuro_architecture.registry.comparison import SnapshotDiff, diff_snapshots
+from legion.neuro_architecture.registry.drafts import SnapshotDraft
+from legion.neuro_architecture.registry.store import ArchitectureRegistry, Lineage
+from legion.neuro_architecture.registry.text_files import check_text_files, write_text_files
 from legion.neuro_architecture.registry.verification import Finding, VerificationReport
 
-__all__ = ["ArchitectureRegistry", "Finding", "VerificationReport"]
+__all__ = [
+    "ArchitectureRegistry",
+    "BundleReport",
+    "Finding",
+    "Lineage",
+    "SnapshotDiff",
+    "SnapshotDraft",
+    "VerificationReport",
+    "check_text_files",
+    "diff_snapshots",
+    "verify_bundle",
+    "write_text_files",
+]

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, final
 
 from legion.foundation.errors import InvalidValueError
-from legion.foundation.labels import plain_label
-from legion.neuro_architecture.registry.admission import admit_file_name, admit_json, admit_tags
+from legion.neuro_architecture.registry.admission import admit_file_name, admit_json, admit_tags, admit_version
 from legion.neuro_architecture.spec.architecture import parse_architecture
 from legion.neuro_architecture.spec.semantics import semantic_hash
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
@@ -49,7 +48,7 @@ class SnapshotDraft:
             raise InvalidValueError(f"config is no mapping but {type(self.config).__name__}")
         architecture = parse_architecture(dict(self.config))
         return ArchitectureSnapshot(
-            version=plain_label(self.version, "version"),
+            version=admit_version(self.version),
             semantic_hash=semantic_hash(architecture),
             revision=1,
             config=admit_json(architecture.to_dict(), "config"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import final, overload
 
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
-__all__ = ["SnapshotList"]
+__all__ = ["Lineage", "SnapshotList"]
 
 
 @final
@@ -51,3 +52,17 @@ class SnapshotList(Sequence[ArchitectureSnapshot]):
 
     def __repr__(self) -> str:
         return f"SnapshotList({len(self)} snapshots)"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Where a snapshot comes from and what came of it.
+
+    Attributes:
+        ancestors: The revision before, the one before that, and so on.
+        children: Snapshots that name it as their parent.
+    """
+
+    ancestors: tuple[ArchitectureSnapshot, ...]
+    children: tuple[ArchitectureSnapshot, ...]

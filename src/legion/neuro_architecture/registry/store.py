@@ -7,44 +7,47 @@ import itertools
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, final
 
-from legion.foundation.canonical import digest_file, short
+from legion.foundation.canonical import short
 from legion.foundation.clock import Clock, SystemClock, rfc3339
-from legion.foundation.errors import IntegrityError, InvalidValueError, RefusedError, UnknownNameError, WorldError
-from legion.foundation.files import confine, fsync_folder, publish_folder
+from legion.foundation.errors import IntegrityError, InvalidValueError, UnknownNameError, WorldError
+from legion.foundation.files import fsync_folder
 from legion.foundation.labels import plain_label
 from legion.foundation.progress import Progress, SilentProgress
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.registry.admission import admit_alias, admit_json, admit_tags
 from legion.neuro_architecture.registry.blobs import BlobStore
 from legion.neuro_architecture.registry.commits import CommitQueue
+from legion.neuro_architecture.registry.decisions import ANYTHING, move_alias, move_tags, place, place_again
 from legion.neuro_architecture.registry.desk import Desk
 from legion.neuro_architecture.registry.drafts import SnapshotDraft
-from legion.neuro_architecture.registry.indexing import RegistryIndex, content_name, open_index
+from legion.neuro_architecture.registry.exchange import export_entry, materialise, unpacked, verify_continuation
+from legion.neuro_architecture.registry.indexing import RegistryIndex, open_index
 from legion.neuro_architecture.registry.ledger import Ledger
-from legion.neuro_architecture.registry.listing import SnapshotList
+from legion.neuro_architecture.registry.listing import Lineage, SnapshotList
 from legion.neuro_architecture.registry.query import parse_query
 from legion.neuro_architecture.registry.staging import StagingFolder
-from legion.neuro_architecture.registry.translog import Checkpoint, ConsistencyProof, InclusionProof, TransparencyLog
+from legion.neuro_architecture.registry.translog import (
+    Checkpoint,
+    ConsistencyProof,
+    InclusionProof,
+    TransparencyLog,
+    VerifierKey,
+)
 from legion.neuro_architecture.registry.verification import VerificationReport, verify_registry
-
 from legion.neuro_architecture.spec.entries import (
-    AliasEntry,
     AnyEntry,
     ApprovalEntry,
     DeletionEntry,
     RolloutEntry,
-    SnapshotEntry,
-    TagsEntry,
     VerdictEntry,
 )
 from legion.neuro_architecture.spec.semantics import SEMANTIC_HASH_HEX_DIGITS
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
-__all__ = ["ArchitectureRegistry", "Lineage"]
+__all__ = ["ArchitectureRegistry"]
 
 FOLDER: Final = Path("artifacts") / "architecture_registry"
 _HEX: Final = re.compile(r"[0-9a-f]+")
@@ -52,21 +55,6 @@ _LEAST_PREFIX: Final = 4
 _BATCH: Final = 5_000
 _DIGEST_HEX_DIGITS: Final = 64
 _SHOWN: Final = 5
-_ANYTHING: Final = object()
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lineage:
-    """Where a snapshot comes from and what came of it.
-
-    Attributes:
-        ancestors: The revision before, the one before that, and so on.
-        children: Snapshots that name it as their parent.
-    """
-
-    ancestors: tuple[ArchitectureSnapshot, ...]
-    children: tuple[ArchitectureSnapshot, ...]
 
 
 @final
@@ -187,7 +175,9 @@ class ArchitectureRegistry:
         registered: list[ArchitectureSnapshot] = []
         for batch in _batches(drafts):
             ready = [self._with_files(draft) for draft in batch]
-            registered += self._queue.run(lambda desk, ready=ready: [self._place(desk, each) for each in ready])
+            registered += self._queue.run(
+                lambda desk, ready=ready: [place(desk, each, at=each.created_at, by=self._by) for each in ready]
+            )
         return registered
 
     def _with_files(self, draft: SnapshotDraft) -> ArchitectureSnapshot:
@@ -196,19 +186,9 @@ class ArchitectureRegistry:
         if not sources:
             return snapshot
         self._make_root()
-        return snapshot.model_copy(update={"blobs": {name: self._blobs.put(name, path) for name, path in sources.items()}})
-
-    def _place(self, desk: Desk, ready: ArchitectureSnapshot, *, is_new: bool = False) -> ArchitectureSnapshot:
-        standing = None if is_new else desk.by_content(content_name(ready))
-        if standing is not None:
-            return standing
-        latest = desk.latest(ready.semantic_hash)
-        update = {"revision": 1, "parent": None}
-        if latest is not None:
-            update = {"revision": latest.revision + 1, "parent": latest.digest}
-        snapshot = ready.model_copy(update=update)
-        desk.add(SnapshotEntry(at=self._now(), by=self._by, snapshot=snapshot))
-        return snapshot.model_copy(deep=True)
+        return snapshot.model_copy(
+            update={"blobs": {name: self._blobs.put(name, path) for name, path in sources.items()}}
+        )
 
     def tag(self, key: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> tuple[str, ...]:
         """Puts tags on a snapshot and takes others off; returns those it has then. What is so already writes nothing.
@@ -222,18 +202,9 @@ class ArchitectureRegistry:
         if added & removed:
             raise InvalidValueError(f"tag {min(added & removed)!r} is both put on and taken off")
 
-        def write(desk: Desk) -> tuple[str, ...]:
-            held = set(desk.tags(digest))
-            fresh, gone = sorted(added - held), sorted(removed & held)
-            if fresh or gone:
-                desk.add(
-                    TagsEntry(at=self._now(), by=self._by, snapshot=digest, added=tuple(fresh), removed=tuple(gone))
-                )
-            return desk.tags(digest)
+        return self._queue.run(lambda desk: move_tags(desk, digest, added, removed, at=self._now(), by=self._by))
 
-        return self._queue.run(write)
-
-    def set_alias(self, alias: str, key: str | None, *, expected: object = _ANYTHING) -> str | None:
+    def set_alias(self, alias: str, key: str | None, *, expected: object = ANYTHING) -> str | None:
         """Lets an alias name a snapshot, or nothing where `key` is None; returns the digest it named before.
 
         Args:
@@ -247,23 +218,15 @@ class ArchitectureRegistry:
         """
         name = admit_alias(alias)
         digest = None if key is None else self.resolve(key).digest
-        wanted = expected if expected is _ANYTHING or expected is None else self.resolve(str(expected)).digest
+        wanted = expected if expected is ANYTHING or expected is None else self.resolve(str(expected)).digest
 
-        def write(desk: Desk) -> str | None:
-            previous = desk.alias(name)
-            if wanted is not _ANYTHING and previous != wanted:
-                raise RefusedError(
-                    f"alias {name!r} names {previous or 'nothing'}, not {wanted or 'nothing'}",
-                    cause="somebody moved it in between",
-                    hint=f"legion registry show {name}",
-                )
-            if previous != digest:
-                desk.add(AliasEntry(at=self._now(), by=self._by, alias=name, snapshot=digest, previous=previous))
-            return previous
+        return self._queue.run(
+            lambda desk: move_alias(desk, name, digest, expected=wanted, at=self._now(), by=self._by)
+        )
 
-        return self._queue.run(write)
-
-    def approve(self, key: str, *, is_approved: bool, by: str, reason: str = "", idempotency_key: str | None = None) -> int:
+    def approve(
+        self, key: str, *, is_approved: bool, by: str, reason: str = "", idempotency_key: str | None = None
+    ) -> int:
         """Writes down who let a snapshot go on, or who did not; returns the entry's number, or that of its key's.
 
         Raises:
@@ -364,13 +327,7 @@ class ArchitectureRegistry:
         update = {"provenance": old.provenance | {"restored_from": old.digest}, "created_at": self._now()}
         restored = old.model_copy(update=update)
 
-        def write(desk: Desk) -> ArchitectureSnapshot:
-            latest = desk.latest(old.semantic_hash)
-            if latest is not None and latest.digest == old.digest:
-                return old
-            return self._place(desk, restored, is_new=True)
-
-        return self._queue.run(write)
+        return self._queue.run(lambda desk: place_again(desk, old, restored, at=self._now(), by=self._by))
 
     def collect_garbage(self, *, is_dry_run: bool = True) -> list[tuple[str, int]]:
         """Digest and bytes of the blobs that no snapshot names; without `is_dry_run` they are deleted, and the log
@@ -564,6 +521,49 @@ class ArchitectureRegistry:
         self._ledger.log.refresh()
         return self._ledger.log.consistency_proof(old, new)
 
+    def verify_against(self, note: bytes) -> ConsistencyProof:
+        """That the log is a continuation of a checkpoint that somebody kept.
+
+        Args:
+            note: The signed checkpoint, every byte of it.
+
+        Raises:
+            IntegrityError: it is not signed by the log's key, or the log rewrote or lost what it speaks of.
+        """
+        return verify_continuation(self._ledger.log, note)
+
+    @property
+    def key(self) -> VerifierKey | None:
+        """The key that signs the log, or None before the first entry."""
+        self._ledger.log.refresh()
+        return self._ledger.log.key
+
+    def export_snapshot(self, key: str, path: Path) -> Path:
+        """Writes a snapshot with its files, its proof and its statement into one file; see `bundle`.
+
+        Raises:
+            UnknownNameError: no such snapshot.
+            IntegrityError: one of its files is missing or altered; then there is no file.
+            WorldError: the disk refused.
+        """
+        number = self._number(self.resolve(key).digest)
+        return export_entry(self._ledger.log, 0 if number is None else number, self._blobs, path)
+
+    def import_snapshot(self, path: Path, *, trusted: Iterable[str] = ()) -> ArchitectureSnapshot:
+        """Registers what a file of `export_snapshot` holds; its provenance says from which log it came.
+
+        Args:
+            path: The file.
+            trusted: Verifier keys that are vouched for; without any the one in the file is believed, and the
+                provenance says so.
+
+        Raises:
+            IntegrityError: anything in it is not as it was written.
+            InvalidValueError: no such file, or it holds what this registry does not let in.
+        """
+        with unpacked(path, trusted) as draft:
+            return self.register_all([draft])[0]
+
     def rebuild(self) -> int:
         """Builds the index anew from the log; returns how many entries it holds."""
         return self._ledger.rebuild()
@@ -584,18 +584,7 @@ class ArchitectureRegistry:
             IntegrityError: a blob is missing or altered; then `folder` is as it was.
             InvalidValueError: `folder` holds other files, which the copy would sweep away.
         """
-        if _holds(folder, snapshot.blobs):
-            return folder
-        others = {path.name for path in folder.iterdir()} - set(snapshot.blobs) if folder.is_dir() else set()
-        if others:
-            raise InvalidValueError(f"{folder} holds other files: {', '.join(sorted(others)[:5])}")
-
-        def fill(fresh: Path) -> None:
-            for name, digest in snapshot.blobs.items():
-                self._blobs.copy(name, digest, confine(fresh, name))
-
-        publish_folder(folder, fill)
-        return folder
+        return materialise(self._blobs, snapshot.blobs, folder)
 
     # ---- inside
 
@@ -623,9 +612,3 @@ def _batches(drafts: Iterable[SnapshotDraft]) -> Iterator[list[SnapshotDraft]]:
     rest = iter(drafts)
     while batch := list(itertools.islice(rest, _BATCH)):
         yield batch
-
-
-def _holds(folder: Path, blobs: Mapping[str, str]) -> bool:
-    if not folder.is_dir() or {path.name for path in folder.iterdir()} != set(blobs):
-        return False
-    return all((folder / name).is_file() and digest_file(folder / name) == digest for name, digest in blobs.items())

@@ -105,7 +105,11 @@ def verify_registry(
     leftovers = [str(path.relative_to(root)) for path in staging.leftovers()]
     if findings:
         return VerificationReport(
-            root=str(root), num_entries=ledger.log.size, num_blobs=0, findings=tuple(findings), leftovers=tuple(leftovers)
+            root=str(root),
+            num_entries=ledger.log.size,
+            num_blobs=0,
+            findings=tuple(findings),
+            leftovers=tuple(leftovers),
         )
     size = ledger.log.refresh()
     story = _Story()

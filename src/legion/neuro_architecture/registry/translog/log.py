@@ -72,6 +72,17 @@ class TransparencyLog:
         identity = self._state.identity
         return identity.key if identity else None
 
+    def signer(self) -> Signer | None:
+        """The log's private key, where this machine has it and the log has an entry.
+
+        Raises:
+            IntegrityError: the key's file is damaged or of another log.
+            WorldError: others may read the file, or nobody can.
+        """
+        with self._lock:
+            identity = self._state.identity
+            return identity.memory.signer() if identity else None
+
     def refresh(self) -> int:
         """Sees what others committed, from the new tail only; gives the number of entries.
 

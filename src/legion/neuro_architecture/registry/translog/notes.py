@@ -150,6 +150,10 @@ class Signer:
         signature = _encode(self.verifier.key_id + self._private.sign(text))
         return text + f"\n{_DASH}{self.verifier.name} {signature}\n".encode()
 
+    def sign_bytes(self, content: bytes) -> bytes:
+        """The bare signature of these bytes, 64 bytes. What is signed must tell by itself that it is no note."""
+        return self._private.sign(content)
+
     def checkpoint(self, *, size: int, root: bytes, previous: Checkpoint | None) -> Checkpoint:
         """The signed checkpoint of a tree, chained to the one before."""
         link = previous.digest if previous else None
