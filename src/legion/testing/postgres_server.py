@@ -48,7 +48,9 @@ class PostgresServer:
     def __enter__(self) -> Self:
         try:
             self._programs = self._reachable(_programs())
-            self._run("initdb", "-D", self._data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "-N")
+            self._run(
+                "initdb", "-D", self._data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "-N"
+            )
             options = f"{_OPTIONS} -k {self._folder}"
             self._run("pg_ctl", "-D", self._data, "-w", "-l", self._folder / "log", "-o", options, "start")
         except BaseException:

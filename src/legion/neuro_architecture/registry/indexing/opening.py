@@ -28,7 +28,8 @@ def open_index(url: str | None, *, path: Path, origin: str) -> RegistryIndex:
         return open_sqlite_index(path)
     if not url.startswith(("postgresql://", "postgres://")):
         raise InvalidValueError(
-            f"{url.partition(':')[0][:40]!r} is no kind of index", hint="registry_index = 'postgresql://...', or leave it out"
+            f"{url.partition(':')[0][:40]!r} is no kind of index",
+            hint="registry_index = 'postgresql://...', or leave it out",
         )
     return open_postgres_index(url, origin=origin)
 

@@ -102,7 +102,9 @@ def _field(text: str, place: int, field: re.Match[str]) -> tuple[Token, int]:
     elif bare := BARE_VALUE.match(text, start):
         value, end = bare[0], bare.end()
     else:
-        raise mistake(text, start, f"expected a value right behind '{field[0]}'", hint=f'{field[0]}name or {field[0]}"a name"')
+        raise mistake(
+            text, start, f"expected a value right behind '{field[0]}'", hint=f'{field[0]}name or {field[0]}"a name"'
+        )
     return Token(kind=Kind.FIELD, text=field[1], place=place, value=value, value_place=start), end
 
 
