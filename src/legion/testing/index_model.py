@@ -155,21 +155,22 @@ class ModelIndex:
         match term:
             case MetricIs():
                 found = _flat(item.metrics).get(term.name)
-                return found is not None and _COMPARE[term.operator](found, term.value)
+                fits = found is not None and _COMPARE[term.operator](found, term.value)
             case RevisionIs():
-                return _COMPARE[term.operator](item.revision, term.value)
+                fits = _COMPARE[term.operator](item.revision, term.value)
             case FieldIs():
-                return self._has(term.field, term.value, item)
+                fits = self._has(term.field, term.value, item)
             case Latest():
-                return self.latest(item.semantic_hash) == number
+                fits = self.latest(item.semantic_hash) == number
             case Everything():
-                return True
+                fits = True
             case Not():
-                return not self._fits(term.term, number, item)
+                fits = not self._fits(term.term, number, item)
             case And():
-                return all(self._fits(part, number, item) for part in term.terms)
+                fits = all(self._fits(part, number, item) for part in term.terms)
             case Or():
-                return any(self._fits(part, number, item) for part in term.terms)
+                fits = any(self._fits(part, number, item) for part in term.terms)
+        return fits
 
     def _has(self, field: Field, value: str, item: ArchitectureSnapshot) -> bool:
         told = item.provenance

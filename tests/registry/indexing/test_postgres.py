@@ -13,7 +13,8 @@ from legion.neuro_architecture.registry.indexing.postgres import PostgresDatabas
 from legion.neuro_architecture.registry.indexing.schema import NEWEST
 from legion.neuro_architecture.registry.indexing.sql_index import SqlIndex
 from legion.testing.index_entries import made_snapshot, numbered, registered
-from legion.testing.index_kit import every_query_finds_what_it_says, example_log
+from legion.testing.index_example import example_log
+from legion.testing.index_kit import every_query_finds_what_it_says
 
 
 def test_the_server_is_a_real_one(postgres_url):

@@ -59,18 +59,31 @@ def test_what_a_term_prints_is_read_as_the_same_term(term):
     assert str(parse_query(text)) == text
 
 
+def _refusal(text):
+    try:
+        parse_query(text)
+    except InvalidValueError as error:
+        return error
+    return None
+
+
 @given(st.text(max_size=60))
 def test_any_text_is_either_read_or_refused_with_a_caret_under_its_line(text):
-    try:
-        assert isinstance(parse_query(text), Query)
-    except InvalidValueError as error:
-        assert error.cause is not None
-        shown, caret = error.cause.split("\n")
+    refusal = _refusal(text)
+    if refusal is None:
+        assert str(parse_query(text))
+    else:
+        shown, caret = refusal.cause.split("\n")
         assert caret.strip() == "^"
         assert 0 <= caret.index("^") <= len(shown)
 
 
-@given(st.lists(st.sampled_from(["(", ")", "and", "or", "not", "tag:", "tag:x", "a", ">", "1", "'", '"', ":", "latest"]), max_size=12))
+@given(
+    st.lists(
+        st.sampled_from(["(", ")", "and", "or", "not", "tag:", "tag:x", "a", ">", "1", "'", '"', ":", "latest"]),
+        max_size=12,
+    )
+)
 def test_any_row_of_words_is_either_read_or_refused(words):
     text = " ".join(words)
     try:
@@ -136,7 +149,7 @@ def test_two_spellings_say_the_same(text, same):
         ("a > 1)", 5, "expected 'and', 'or' or the end", None),
         ("a > 1 b > 2", 6, "expected 'and', 'or' or the end", None),
         ("a > 1 and", 9, "expected a condition", "such as"),
-        ("a > 1 and or b > 1", 13, "expected a comparison", None),
+        ("a > 1 and or b > 1", 10, "expected a condition", "such as"),
         ("tag:'x", 4, "this quote never ends", None),
         ("a > 1e999", 4, "beyond every number", None),
         ("a > nan", 4, "expected a number", None),
@@ -147,7 +160,7 @@ def test_two_spellings_say_the_same(text, same):
         ("approved:maybe", 9, "expected yes or no behind 'approved:'", None),
         ("verdict:passed", 8, "expected pass or fail or insufficient", None),
         ('"metrics." > 1', 0, "expected the name of a metric", None),
-        ("a > 1 and " + "(" * 40, 41, "nested deeper than 32 levels", None),
+        ("a > 1 and " + "(" * 40, 42, "nested deeper than 32 levels", None),
         ("not " * 40 + "latest", 128, "nested deeper than 32 levels", None),
     ],
 )

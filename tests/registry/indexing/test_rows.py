@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legion.foundation.canonical import canonical_json
+from legion.foundation.canonical import canonical_json, parse_canonical
 from legion.foundation.errors import InvalidValueError
 from legion.neuro_architecture.registry.index import content_name as content_name_of_today
 from legion.neuro_architecture.registry.indexing import content_name
@@ -15,7 +13,6 @@ from legion.neuro_architecture.registry.indexing.rows import batch_of, flat_metr
 from legion.testing.index_entries import made_digest, made_snapshot, numbered, registered
 
 _WHOLE = st.integers(-(2**53) + 1, 2**53 - 1)
-scalars = st.none() | st.booleans() | _WHOLE | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 json_values = st.recursive(
     st.none() | st.booleans() | _WHOLE | st.floats(allow_nan=False, allow_infinity=False) | texts,
@@ -43,13 +40,13 @@ def test_names_made_fast_are_the_names_of_the_canonical_text(config, metrics, pr
         {"a": 1e21, "b": 1e16, "c": 5e-324, "d": 123456789012345680.0},
         {"a": "1.0,", "b": "minilm-l6", "c": "5e-3"},
         {"\U00010000": 1, "\uffff": 2, "é": 3},
-        {"a": "\x7f\x1f\u2028</script>\\\"/"},
+        {"a": '\x7f\x1f\u2028</script>\\"/'},
         {"a": (1, 2), "b": {"c": None}},
     ],
 )
 def test_odd_numbers_and_texts_get_their_canonical_names(metrics):
     snapshot = made_snapshot(1, metrics=metrics)
-    stored = json.loads(canonical_json(snapshot.to_dict()))
+    stored = parse_canonical(canonical_json(snapshot.to_dict()))
     assert "sha256:" + snapshot_names(snapshot)[0].hex() == snapshot.digest
     assert "sha256:" + snapshot_names(type(snapshot).parse(stored, what="snapshot"))[0].hex() == snapshot.digest
 
@@ -109,7 +106,9 @@ def test_code_and_base_may_also_be_told_in_other_places():
     assert (row.base, row.base_digest, row.commit_name, row.branch) == ("gpt2", made_digest("base"), "cd" * 20, "main")
 
 
-@pytest.mark.parametrize("text", ["", "sha256:", "sha256:" + "g" * 64, "sha256:" + "A" * 64, "md5:" + "0" * 64, "0" * 64])
+@pytest.mark.parametrize(
+    "text", ["", "sha256:", "sha256:" + "g" * 64, "sha256:" + "A" * 64, "md5:" + "0" * 64, "0" * 64]
+)
 def test_what_is_no_digest_is_refused(text):
     with pytest.raises(InvalidValueError, match="is no digest"):
         packed(text)

@@ -12,7 +12,8 @@ from legion.neuro_architecture.registry.indexing.schema import NEWEST
 from legion.neuro_architecture.registry.indexing.sql_index import SqlIndex
 from legion.neuro_architecture.registry.indexing.sqlite import SqliteDatabase, refuse_library
 from legion.testing.index_entries import made_snapshot, numbered, registered
-from legion.testing.index_kit import every_query_finds_what_it_says, example_log
+from legion.testing.index_example import example_log
+from legion.testing.index_kit import every_query_finds_what_it_says
 
 
 @pytest.fixture
@@ -72,7 +73,9 @@ def test_an_index_of_a_newer_legion_is_refused_by_its_version_and_left_alone(pat
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"no database at all, but long enough to be read as one" * 10, b"SQLite format 3\0" + b"\xff" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"no database at all, but long enough to be read as one" * 10, b"SQLite format 3\0" + b"\xff" * 5000]
+)
 def test_a_damaged_file_is_named(path, content):
     path.parent.mkdir()
     path.write_bytes(content)
@@ -93,9 +96,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 def test_an_error_inside_a_transaction_undoes_it(path):
     index = open_sqlite_index(path)
     index.apply(0, numbered([registered(made_snapshot(1, tags=["a"]))]))
-    with pytest.raises(RuntimeError), index._database.transaction() as session:
-        session.run("DELETE FROM snapshots")
-        raise RuntimeError("in between")
+
+    def break_off():
+        with index._database.transaction() as session:
+            session.run("DELETE FROM snapshots")
+            raise RuntimeError("in between")
+
+    with pytest.raises(RuntimeError):
+        break_off()
     assert list(index.snapshots()) == [0]
     index.apply(1, numbered([registered(made_snapshot(2))], 1))
     assert index.position()[0] == 2

@@ -7,11 +7,36 @@ from pathlib import Path
 import hypothesis
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from legion.neuro_architecture.registry.indexing import content_name, open_postgres_index, open_sqlite_index
-from legion.neuro_architecture.registry.query import And, Field, FieldIs, Latest, MetricIs, Not, Operator, Or, Query, RevisionIs
-from legion.neuro_architecture.spec.entries import AliasEntry, ApprovalEntry, DeletionEntry, RolloutEntry, TagsEntry, VerdictEntry
+from legion.neuro_architecture.registry.query import (
+    And,
+    Field,
+    FieldIs,
+    Latest,
+    MetricIs,
+    Not,
+    Operator,
+    Or,
+    Query,
+    RevisionIs,
+)
+from legion.neuro_architecture.spec.entries import (
+    AliasEntry,
+    ApprovalEntry,
+    DeletionEntry,
+    RolloutEntry,
+    TagsEntry,
+    VerdictEntry,
+)
 from legion.testing.index_entries import made_digest, made_snapshot, moment, numbered, registered
 from legion.testing.index_model import ModelIndex
 
@@ -23,7 +48,9 @@ _BLOBS = tuple(made_digest(f"blob {name}") for name in "xyz")
 tags = st.lists(st.sampled_from(_TAGS), unique=True)
 values = st.sampled_from([0, 0.25, 0.5, 1, -3])
 measured = st.builds(lambda value, error: {"value": value, "unit": "share", "error": error}, values, values)
-metrics = st.dictionaries(st.sampled_from(_NAMES[:2]), values | measured) | st.builds(lambda v: {"terms": {"cost": v}}, values)
+metrics = st.dictionaries(st.sampled_from(_NAMES[:2]), values | measured) | st.builds(
+    lambda v: {"terms": {"cost": v}}, values
+)
 provenance = st.fixed_dictionaries(
     {},
     optional={
@@ -76,8 +103,16 @@ class Comparison(RuleBasedStateMachine):
         self.pending.append(registered(snapshot, key=key))
         return snapshot
 
-    @rule(target=snapshots, strategy=st.sampled_from(["LoRA", "MoE"]), metrics=metrics, told=provenance, tags=tags,
-          blobs=st.lists(st.sampled_from(_BLOBS), unique=True), seconds=st.integers(0, 40), key=st.sampled_from([None, "k"]))
+    @rule(
+        target=snapshots,
+        strategy=st.sampled_from(["LoRA", "MoE"]),
+        metrics=metrics,
+        told=provenance,
+        tags=tags,
+        blobs=st.lists(st.sampled_from(_BLOBS), unique=True),
+        seconds=st.integers(0, 40),
+        key=st.sampled_from([None, "k"]),
+    )
     def register(self, strategy, metrics, told, tags, blobs, seconds, key):
         files = {f"{place}.json": blob for place, blob in enumerate(blobs)}
         return self._register(
@@ -123,7 +158,12 @@ class Comparison(RuleBasedStateMachine):
         self.index.apply(start - again, rows)
         self.pending.clear()
 
-    @rule(term=terms, order=st.sampled_from([None, *_NAMES]), is_descending=st.booleans(), limit=st.sampled_from([None, 0, 1, 3]))
+    @rule(
+        term=terms,
+        order=st.sampled_from([None, *_NAMES]),
+        is_descending=st.booleans(),
+        limit=st.sampled_from([None, 0, 1, 3]),
+    )
     def ask(self, term, order, is_descending, limit):
         how = {"order": order, "is_descending": is_descending, "limit": limit}
         assert list(self.index.select(Query(term), **how)) == list(self.model.select(Query(term), **how))

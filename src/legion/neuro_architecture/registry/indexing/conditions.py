@@ -4,9 +4,11 @@ Each term is a condition on the row `s` of `snapshots` that is true, false or nu
 `not`. Most terms can also list the numbers they fit, to begin a search with the rarest of them.
 """
 
+# ruff: noqa: S608 - statements are put together from constants; every value is a parameter
+
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
 from legion.neuro_architecture.registry.indexing.rows import word
@@ -55,6 +57,8 @@ _VERDICTS: Final = {
     "insufficient": """EXISTS (SELECT 1 FROM verdicts v WHERE v.digest = s.digest AND v.verdict = 'insufficient')
         AND NOT EXISTS (SELECT 1 FROM verdicts v WHERE v.digest = s.digest AND v.verdict = 'fail')""",
 }
+_TAGGED: Final = "EXISTS (SELECT 1 FROM tags t WHERE t.tag = ? AND t.number = s.number)"
+_APPROVED: Final = "EXISTS (SELECT 1 FROM approvals p WHERE p.digest = s.digest AND p.is_approved = ?)"
 _DESCENDANTS: Final = """
     WITH RECURSIVE below (number, digest) AS (
         SELECT number, digest FROM snapshots WHERE parent BETWEEN ? AND ?
@@ -91,24 +95,23 @@ def condition(term: Term) -> Fragment:
     """Whether the snapshot `s` fits."""
     match term:
         case MetricIs():
-            return _metric(term)
+            found = _metric(term)
         case RevisionIs():
-            return _row(f"s.revision {_COMPARED[term.operator]} ?", term.value)
+            found = _row(f"s.revision {_COMPARED[term.operator]} ?", term.value)
         case FieldIs():
-            return _NOTHING if word(term.value) is None else _field(term.field, term.value)
+            found = _NOTHING if word(term.value) is None else _field(term.field, term.value)
         case Latest():
-            return _row(_LATEST)
+            found = _row(_LATEST)
         case Everything():
-            return Fragment(statement="1 = 1")
+            found = Fragment(statement="1 = 1")
         case Not():
             inner = condition(term.term)
-            return Fragment(
-                statement=f"({inner.statement}) IS NOT TRUE", values=inner.values, needs_row=inner.needs_row
-            )
+            found = replace(inner, statement=f"({inner.statement}) IS NOT TRUE")
         case And():
-            return _joined(" AND ", term.terms)
+            found = _joined(" AND ", term.terms)
         case Or():
-            return _joined(" OR ", term.terms)
+            found = _joined(" OR ", term.terms)
+    return found
 
 
 def _joined(word_between: str, terms: tuple[Term, ...]) -> Fragment:
@@ -136,31 +139,28 @@ def _metric(term: MetricIs) -> Fragment:
 
 
 def _field(field: Field, value: str) -> Fragment:
-    if field in _WORDS:
-        return _row(_WORDS[field], value)
     match field:
         case Field.TAG:
-            statement = "EXISTS (SELECT 1 FROM tags t WHERE t.tag = ? AND t.number = s.number)"
-            return Fragment(statement=statement, values=(value,))
+            found = Fragment(statement=_TAGGED, values=(value,))
         case Field.ALIAS:
-            return _row("EXISTS (SELECT 1 FROM aliases a WHERE a.name = ? AND a.digest = s.digest)", value)
+            found = _row("EXISTS (SELECT 1 FROM aliases a WHERE a.name = ? AND a.digest = s.digest)", value)
         case Field.TASK:
-            return _row("s.task = ? OR s.task_kind = ?", value, value)
+            found = _row("s.task = ? OR s.task_kind = ?", value, value)
         case Field.BASE:
-            return _row("s.base = ? OR s.base_digest = ? OR s.base_digest = ?", value, value, f"sha256:{value}")
+            found = _row("s.base = ? OR s.base_digest = ? OR s.base_digest = ?", value, value, f"sha256:{value}")
         case Field.DATA:
-            return _row("s.data = ? OR s.data = ?", value, f"sha256:{value}")
+            found = _row("s.data = ? OR s.data = ?", value, f"sha256:{value}")
         case Field.VERDICT:
-            return _row(_VERDICTS[value]) if value in _VERDICTS else _NOTHING
+            found = _row(_VERDICTS[value]) if value in _VERDICTS else _NOTHING
         case Field.APPROVED:
-            statement = "EXISTS (SELECT 1 FROM approvals p WHERE p.digest = s.digest AND p.is_approved = ?)"
-            return _row(statement, int(value == "yes"))
+            found = _row(_APPROVED, int(value == "yes")) if value in {"yes", "no"} else _NOTHING
         case Field.SINCE | Field.BEFORE:
             moment = microseconds(value)
             compared = ">=" if field is Field.SINCE else "<"
-            return _NOTHING if moment is None else _row(f"s.created_us {compared} ?", moment)
+            found = _NOTHING if moment is None else _row(f"s.created_us {compared} ?", moment)
         case _:
-            return _hexadecimal(field, value)
+            found = _row(_WORDS[field], value) if field in _WORDS else _hexadecimal(field, value)
+    return found
 
 
 def _hexadecimal(field: Field, value: str) -> Fragment:

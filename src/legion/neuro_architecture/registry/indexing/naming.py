@@ -1,8 +1,8 @@
 """The two content names of a snapshot, made together and fast: an index is rebuilt from a million of them.
 
 RFC 8785 and Python's own encoder write the same bytes wherever the text is ASCII and no float is whole or in exponent
-form. Records that come from a log are mostly so; for all others `canonical_json` does it. An integer beyond 2**53, which
-no log holds, gets the name of its digits here.
+form. Records that come from a log are mostly so; for all others `canonical_json` does it. An integer beyond 2**53,
+which no log holds, gets the name of its digits here.
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ TABLES: Final = (
 
 _LOOKUPS: Final = (
     """CREATE TABLE log_position (
-        only_row {integer} PRIMARY KEY CHECK (only_row = 1), entries {integer} NOT NULL, leaf {text} NOT NULL){table}""",
+        only_row {integer} PRIMARY KEY CHECK (only_row = 1),
+        entries {integer} NOT NULL,
+        leaf {text} NOT NULL){table}""",
     "INSERT INTO log_position (only_row, entries, leaf) VALUES (1, 0, '')",
     """CREATE TABLE snapshots (
         number {integer} PRIMARY KEY,

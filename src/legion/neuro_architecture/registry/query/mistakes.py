@@ -26,4 +26,4 @@ def mistake(text: str, place: int, problem: str, *, hint: str | None = None) -> 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """`did you mean ...?`, where something known is near."""
     near = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else None
+    return f"did you mean '{near[0]}'?" if near else None

@@ -46,6 +46,8 @@ __all__ = ["MAX_DEPTH", "parse_query"]
 MAX_DEPTH: Final = 32
 _SPELLINGS: Final = {"==": Operator.EQUAL, "<>": Operator.UNEQUAL}
 _TRUTH: Final = {"true": 1.0, "false": 0.0}
+_ALONE: Final = {"latest": Latest(), "all": Everything()}
+_BETWEEN: Final = ("and", "or")
 _EXAMPLE: Final = "accuracy > 0.82 and latency_ms < 12 and tag:production"
 
 
@@ -115,19 +117,18 @@ class _Parser:
     def _unguarded(self) -> Term:
         if self._takes("not"):
             return Not(self._single())
-        if self._takes("latest"):
-            return Latest()
-        if self._takes("all"):
-            return Everything()
-        match self._token.kind:
-            case Kind.OPEN:
-                return self._bracketed()
-            case Kind.FIELD:
-                return self._field()
-            case Kind.WORD | Kind.QUOTED:
-                return self._comparison()
-            case _:
-                self._refuse("expected a condition", hint=f"such as: {_EXAMPLE}")
+        for keyword, term in _ALONE.items():
+            if self._takes(keyword):
+                return term
+        token = self._token
+        if token.kind is Kind.OPEN:
+            return self._bracketed()
+        if token.kind is Kind.FIELD:
+            return self._field()
+        is_name = token.kind is Kind.QUOTED or (token.kind is Kind.WORD and token.text.lower() not in _BETWEEN)
+        if not is_name:
+            self._refuse("expected a condition", hint=f"such as: {_EXAMPLE}")
+        return self._comparison()
 
     def _bracketed(self) -> Term:
         opened = self._take()
