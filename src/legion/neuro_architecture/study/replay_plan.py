@@ -208,7 +208,9 @@ def _settings(settings: Settings, facts: SnapshotFacts) -> Settings:
     }
     attempts = facts.get("attempts") or ()
     threads = attempts[-1].get("threads") if attempts else None
-    return replace(settings, **found, **({"threads": threads} if isinstance(threads, int) else {}))
+    if isinstance(threads, int):
+        found["threads"] = threads
+    return replace(settings, **found)
 
 
 def _notes(facts: SnapshotFacts, parts: Sequence[Stretch]) -> list[str]:
