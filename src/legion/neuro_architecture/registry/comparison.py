@@ -282,10 +282,8 @@ def compare_metric(
     name: str, before: Measurement | None, after: Measurement | None, level: float = DEFAULT_LEVEL
 ) -> MetricChange:
     """One metric on both sides, and what can be said of the difference."""
-    intervals = {
-        "before_interval": None if before is None else interval_of(before, level),
-        "after_interval": None if after is None else interval_of(after, level),
-    }
+    first = None if before is None else interval_of(before, level)
+    second = None if after is None else interval_of(after, level)
     reason = _incomparable(before, after)
     if reason is not None or before is None or after is None or before.value is None or after.value is None:
         is_same = before == after
@@ -293,7 +291,8 @@ def compare_metric(
             name=name,
             before=before,
             after=after,
-            **intervals,
+            before_interval=first,
+            after_interval=second,
             verdict="equal" if is_same else "unknown",
             reason=None if is_same else reason,
         )
@@ -308,10 +307,11 @@ def compare_metric(
         name=name,
         before=before,
         after=after,
-        **intervals,
+        before_interval=first,
+        after_interval=second,
         difference=difference,
         interval=interval,
-        do_overlap=_overlap(intervals["before_interval"], intervals["after_interval"]),
+        do_overlap=_overlap(first, second),
         verdict=verdict,
         reason=(no_interval_because(before) or no_interval_because(after)) if verdict == "unknown" else None,
     )

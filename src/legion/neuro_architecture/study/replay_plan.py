@@ -21,7 +21,15 @@ from legion.neuro_architecture.trainer import TrainerConfig
 
 __all__ = ["ReplayPlan", "Stretch", "plan_replay", "stretches"]
 
-_NEEDED: Final = ("base", "data_digest", "proposal_record", "steps", "seed", "trainer_config", "evaluation")
+_NEEDED: Final[tuple[str, ...]] = (
+    "base",
+    "data_digest",
+    "proposal_record",
+    "steps",
+    "seed",
+    "trainer_config",
+    "evaluation",
+)
 _AGAIN: Final = "register it anew: legion evaluate --runs artifacts/proxy_runs/*, then legion integrate"
 # Of a run's record of how it was computed, what a setting of the same name decides.
 _RESOLVED: Final = {"precision": ("float32", "bfloat16")}
@@ -140,7 +148,7 @@ def stretches(attempts: Sequence[Mapping[str, Any]], steps: int, rungs: Sequence
 
 
 def _refuse_gaps(snapshot: ArchitectureSnapshot, facts: SnapshotFacts, data: Path | str | None) -> None:
-    gaps = {name: facts.unknown[name] for name in _NEEDED if name in facts.unknown}
+    gaps: dict[str, str] = {name: facts.unknown[name] for name in _NEEDED if name in facts.unknown}
     evaluation = facts.get("evaluation")
     if isinstance(evaluation, Mapping):
         gaps |= {f"evaluation.{name}": "it is not there" for name in ("config", "seed") if name not in evaluation}
@@ -208,7 +216,9 @@ def _settings(settings: Settings, facts: SnapshotFacts) -> Settings:
     }
     attempts = facts.get("attempts") or ()
     threads = attempts[-1].get("threads") if attempts else None
-    return replace(settings, **found, **({"threads": threads} if isinstance(threads, int) else {}))
+    if isinstance(threads, int):
+        found["threads"] = threads
+    return replace(settings, **found)
 
 
 def _notes(facts: SnapshotFacts, parts: Sequence[Stretch]) -> list[str]:
