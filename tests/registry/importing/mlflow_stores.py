@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,13 @@ def versions(root: Path) -> list[dict[str, Any]]:
             "source": f"{runs}/{'b' * 32}/artifacts/model",
         },
         {"name": "logged", "version": 1, "stage": "None", "run": "b" * 32, "source": "models:/m-12ab"},
-        {"name": 'weird name, "quoted" #x', "version": 1, "stage": "None", "run": "c" * 32, "source": "s3://u:p@b/model"},
+        {
+            "name": 'weird name, "quoted" #x',
+            "version": 1,
+            "stage": "None",
+            "run": "c" * 32,
+            "source": "s3://u:p@b/model",
+        },
     ]
 
 
@@ -110,7 +117,7 @@ def sqlite_store(root: Path) -> Path:
             insert("INSERT INTO params VALUES (?, ?, ?)", (key, value, run))
         for key, points in METRICS[run].items():
             for step, value in enumerate(points):
-                is_nan = value != value
+                is_nan = math.isnan(value)
                 stored = 0.0 if is_nan else min(value, 1.7976931348623157e308)
                 insert("INSERT INTO metrics VALUES (?, ?, ?, ?, ?, ?)", (key, stored, 100 + step, run, step, is_nan))
     connection.commit()
@@ -133,13 +140,21 @@ def file_store(root: Path) -> Path:
     for run, name in RUNS.items():
         folder = mlruns / "1" / run
         uri = f"file://{root}/artifacts/{run}/artifacts"
-        facts = {"artifact_uri": uri, "run_id": run, "run_name": name, "status": 3, "lifecycle_stage": "active", "tags": []}
+        facts = {
+            "artifact_uri": uri,
+            "run_id": run,
+            "run_name": name,
+            "status": 3,
+            "lifecycle_stage": "active",
+            "tags": [],
+        }
         _meta(folder / "meta.yaml", facts)
         _write(folder / "tags" / "mlflow.source.git.commit", "abc")
         for key, value in PARAMS[run].items():
             _write(folder / "params" / key, value)
         for key, points in METRICS[run].items():
             lines = [f"{100 + step} {value} {step}" for step, value in enumerate(points)]
+            lines += [f"{line} m-12ab" for line in lines[:1]]  # as of a logged model
             _write(folder / "metrics" / key, "\n".join(lines) + "\n")
     location = str(root / "artifacts" / "models" / "m-12ab" / "artifacts")
     _meta(mlruns / "1" / "models" / "m-12ab" / "meta.yaml", {"model_id": "m-12ab", "artifact_location": location})
@@ -155,6 +170,9 @@ def file_store(root: Path) -> Path:
             _write(folder / "tags" / "team", "x")
         facts = {"name": row["name"], "version": row["version"], "current_stage": row["stage"], "source": row["source"]}
         facts |= {"run_id": row["run"], "status": "READY", "storage_location": row["source"], "user_id": None}
-        _meta(folder / f"version-{row['version']}" / "meta.yaml", facts | {"creation_timestamp": 1000, "workspace": "default"})
+        _meta(
+            folder / f"version-{row['version']}" / "meta.yaml",
+            facts | {"creation_timestamp": 1000, "workspace": "default"},
+        )
     _write(mlruns / "models" / "adapter" / "version-1" / "tags" / "task", "classification")
     return mlruns

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from legion.neuro_architecture.registry.importing.flat_yaml import parse_flat_yaml
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x7f\ufeff"), max_size=120)
-prose = st.lists(st.sampled_from(["word", "a:", "#", "'", '"', "-", "\\", "\n", "  ", "null", "1"]), max_size=60).map(" ".join)
+prose = st.lists(st.sampled_from(["word", "a:", "#", "'", '"', "-", "\\", "\n", "  ", "null", "1"]), max_size=60).map(
+    " ".join
+)
 keys = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
 values = st.none() | texts | prose
 
@@ -20,7 +22,7 @@ def test_what_pyyaml_writes_is_read_as_pyyaml_reads_it(value, allow_unicode):
     try:
         found = parse_flat_yaml(text)
     except ValueError:
-        assert "|" in text or ">" in text or "?" in text or "\x85" in text or "\u2028" in text or "\u2029" in text
+        assert any(character in text for character in "\r\x85\u2028\u2029")
         return
     assert found == value
 

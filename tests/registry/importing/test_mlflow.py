@@ -250,7 +250,9 @@ def test_params_name_strategies_of_ours_too():
     assert config == {"strategy": "MoE", "num_experts": 4, "load_balancing": True}
 
 
-@pytest.mark.parametrize("params", [{}, {"rank": "8"}, {"r": "8", "lora_alpha": "1"}, {"r": "8", "target_modules": "q"}])
+@pytest.mark.parametrize(
+    "params", [{}, {"rank": "8"}, {"r": "8", "lora_alpha": "1"}, {"r": "8", "target_modules": "q"}]
+)
 def test_params_that_name_no_whole_adapter_are_refused(params):
     with pytest.raises(InvalidValueError):
         config_of_params(params)

@@ -75,7 +75,8 @@ class ImportReport:
         return {
             "source": self.source,
             "drafts": [
-                {"origin": draft.origin, "version": draft.version, "config": dict(draft.config)} for draft in self.drafts
+                {"origin": draft.origin, "version": draft.version, "config": dict(draft.config)}
+                for draft in self.drafts
             ],
             "skipped": [{"origin": item.origin, "reason": item.reason} for item in self.skipped],
         }

@@ -13,13 +13,16 @@ __all__ = ["FlatValue", "parse_flat_yaml"]
 
 FlatValue = str | None | dict[str, "str | None"] | list[str]
 
-_KEY: Final = re.compile(r"""( *)('(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^\s'"#\[\]{},&*!|>%@`?:-][^:#]*?|-[^\s:#][^:#]*?):(?: +(.*))?""")
+_KEY: Final = re.compile(
+    r"""( *)('(?:[^']|'')*'|"(?:[^"\\]|\\.)*"|[^\s'"#\[\]{},&*!|>%@`?:-][^:#]*?|-[^\s:#][^:#]*?):(?: +(.*))?"""
+)
 _ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
 _SIMPLE: Final = {
     "0": "\0", "a": "\a", "b": "\b", "t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b", " ": " ",
     '"': '"', "\\": "\\", "/": "/", "N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029",
 }  # fmt: skip
 _NOTHING: Final = ("", "null", "~", "Null", "NULL")
+_OTHER_BREAKS: Final = "\r\x85\u2028\u2029"
 _MOST_LINES: Final = 10_000
 
 
@@ -29,6 +32,8 @@ def parse_flat_yaml(text: str) -> dict[str, FlatValue]:
     Raises:
         ValueError: it is other YAML than that; names the line.
     """
+    if any(character in text for character in _OTHER_BREAKS):
+        raise ValueError("it holds a line's end of another kind, unescaped")
     lines = text.split("\n")
     if len(lines) > _MOST_LINES:
         raise ValueError(f"it has {len(lines)} lines; at most {_MOST_LINES} are read")
@@ -99,17 +104,15 @@ def _folded(lines: list[str], *, is_double: bool) -> str:
     """Several lines of one scalar as one: a line's end is a blank, an empty line a line's end, as YAML has it."""
     while len(lines) > 1 and not lines[-1].strip():
         lines = lines[:-1]
-    text, num_empty, is_joined = lines[0], 0, False
+    text, num_empty = lines[0], 0
     for line in lines[1:]:
         if not line.strip(" "):
             num_empty += 1
             continue
         is_escaped = is_double and (len(text) - len(text.rstrip("\\"))) % 2 == 1
         text = text[:-1] if is_escaped else text.rstrip(" ")
-        joint = "\n" * num_empty or ("" if is_escaped or (not text and not is_joined) else " ")
-        text, num_empty, is_joined = text + joint + line.lstrip(" "), 0, True
-        if not is_double or not is_escaped:
-            text = text if is_double else text.rstrip(" ") if line.strip(" ") else text
+        blank = "" if is_escaped or not text else " "
+        text, num_empty = text + ("\n" * num_empty or blank) + line.lstrip(" "), 0
     return text
 
 

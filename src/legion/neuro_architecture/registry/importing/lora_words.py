@@ -27,11 +27,19 @@ _NEEDED: Final = ("r", "lora_alpha", "target_modules")
 # Of these, none changes what the trained adapter computes.
 _OTHER_WORDS: Final = frozenset(
     {
-        "peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping",
-        "megatron_core", "runtime_config", "layers_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "inference_mode",
+        "layers_pattern",
+        "megatron_core",
+        "peft_type",
+        "peft_version",
+        "revision",
+        "runtime_config",
+        "task_type",
     }
-)  # fmt: skip
-_HARMLESS: Final = (None, False, {}, [], "", "none")
+)
+_HARMLESS: Final[tuple[Any, ...]] = (None, False, {}, [], "", "none")
 _FIRST_WEIGHTS: Final = (True, False, "gaussian", "orthogonal", "eva")
 _RANKS: Final = ("r", "rank", "lora_r", "lora_rank")
 
@@ -108,4 +116,3 @@ def _value(text: str) -> Any:
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return [part.strip() for part in text.split(",")] if "," in text else text
     return sorted(value) if isinstance(value, set) and all(isinstance(item, str) for item in value) else value
-

@@ -76,7 +76,9 @@ def read_mlflow(location: Path | str, *, artifacts: Path | None = None, model: s
 
 def _open(location: Path | str) -> MlflowStore:
     text = str(location)
-    path = Path(text.removeprefix("sqlite:///")) if text.startswith("sqlite:///") else Path(text.removeprefix("file://"))
+    path = (
+        Path(text.removeprefix("sqlite:///")) if text.startswith("sqlite:///") else Path(text.removeprefix("file://"))
+    )
     if path.is_dir():
         inside = next((path / name for name in ("mlflow.db", "mlruns") if (path / name).exists()), None)
         if (path / "models").is_dir() or inside is None:
@@ -215,7 +217,9 @@ class _Version:
         if parts is None:
             return Path(place)
         if parts.scheme != "file" or parts.netloc not in {"", "localhost"}:
-            raise InvalidValueError(f"{parts.scheme}://{parts.hostname or ''}... is no folder of this machine: fetch it")
+            raise InvalidValueError(
+                f"{parts.scheme}://{parts.hostname or ''}... is no folder of this machine: fetch it"
+            )
         return Path(unquote(parts.path))
 
     def _below(self, base: str | None, inner: str | None, place: str) -> Path:

@@ -163,7 +163,7 @@ def _texts(folder: Path, skip: Skip) -> dict[str, str]:
 
 
 def _metric(text: str) -> MlflowMetric | None:
-    """The last point of `timestamp value step` lines; older ones have no step."""
+    """The last point of `timestamp value step` lines; older ones have no step, those of logged models stand twice."""
     points = []
     for line in text.splitlines():
         words = line.split(" ")
@@ -174,7 +174,7 @@ def _metric(text: str) -> MlflowMetric | None:
     if not points:
         return None
     step, timestamp_ms, value = max(points, key=lambda point: point[:2])
-    return MlflowMetric(value=value, step=step, timestamp_ms=timestamp_ms, num_points=len(points))
+    return MlflowMetric(value=value, step=step, timestamp_ms=timestamp_ms, num_points=len(set(points)))
 
 
 def _word(meta: dict[str, FlatValue], key: str) -> str | None:

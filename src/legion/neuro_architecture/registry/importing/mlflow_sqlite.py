@@ -57,7 +57,9 @@ class SqliteStore:
             missing = needed - self._columns.get(table, set())
             if missing:
                 self.close()
-                raise InvalidValueError(f"{path} is no store of MLflow", cause=f"no {', '.join(sorted(missing))} in {table}")
+                raise InvalidValueError(
+                    f"{path} is no store of MLflow", cause=f"no {', '.join(sorted(missing))} in {table}"
+                )
 
     def close(self) -> None:
         self._connection.close()

@@ -40,7 +40,9 @@ def read_prototype(folder: Path) -> ImportReport:
         elif folder.exists():
             paths = [folder]
         else:
-            raise InvalidValueError(f"there is no {folder}", hint="name the prototype's artifacts/architecture_registry")
+            raise InvalidValueError(
+                f"there is no {folder}", hint="name the prototype's artifacts/architecture_registry"
+            )
     except OSError as error:
         raise WorldError(f"cannot list {folder}", cause=str(error)) from error
     for path in paths:
