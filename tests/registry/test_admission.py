@@ -48,6 +48,9 @@ PATHS = [
     "a%00b",
     "a%0ab",
     "%5cx",
+    "path:../x",
+    "path:/etc/passwd",
+    "https://host/x",
 ]
 ODD = ["", " a", "a\n", "a\0b", "a\x1bb", "a\u202eb", "x" * 101, None, 3, b"a"]
 

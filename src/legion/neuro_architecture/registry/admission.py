@@ -98,8 +98,8 @@ def _climbless(label: str, what: str) -> str:
     `task/summarization` passes; `../x`, `/etc/passwd`, `a//b`, `C:\x` and what decodes to such a thing do not.
     """
     for reading in (label, unicodedata.normalize("NFKC", unquote(unquote(label)))):
-        parts = reading.split("/")
-        is_path = len(parts) > 1 and any(not part.strip(" ") for part in parts)
+        parts = re.split("[/:]", reading)
+        is_path = "/" in reading and any(not part.strip(" ") for part in parts)
         if is_path or "\\" in reading or reading.startswith("~") or any(part.strip(" ") in _CLIMBS for part in parts):
             raise InvalidValueError(f"{what} {label!r} climbs like a path", hint="use a plain word")
         if any(unicodedata.category(character)[0] == "C" for character in reading):
