@@ -41,8 +41,8 @@ def entries_of(sizes, seed=7):
 
 @pytest.fixture
 def filled(reopen):
-    """Three segments of commits of one to five entries, and the entries."""
-    log = reopen(segment_bytes=1500)
+    """Some segments of commits of one to five entries, and the entries."""
+    log = reopen(segment_bytes=900)
     entries = []
     for commit in entries_of([1, 3, 1, 2, 5, 4, 1, 1]):
         log.append(commit)

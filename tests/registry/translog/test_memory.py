@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from tests.registry.translog.forging import forge
 
 from legion.foundation.errors import IntegrityError
 from legion.neuro_architecture.registry.translog import Signer, TransparencyLog, hash_leaf
 from legion.neuro_architecture.registry.translog.frames import encode_commit
 from legion.neuro_architecture.registry.translog.memory import LogMemory
 from legion.neuro_architecture.registry.translog.merkle import CompactRange
-
-from tests.registry.translog.forging import forge
 
 
 def problems(log):

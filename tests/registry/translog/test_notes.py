@@ -145,7 +145,8 @@ def test_an_altered_verifier_key_is_refused(vkey):
 
 
 @pytest.mark.parametrize(
-    "note", [b"", b"text\n", b"text\n\n", b"\xff\n\n", b"a\tb\n\n" + NOTE.rpartition(b"\n\n")[2], NOTE[:-1], NOTE + b"x\n"]
+    "note",
+    [b"", b"text\n", b"text\n\n", b"\xff\n\n", b"a\tb\n\n" + NOTE.rpartition(b"\n\n")[2], NOTE[:-1], NOTE + b"x\n"],
 )
 def test_what_is_no_note_is_refused(note):
     with pytest.raises(IntegrityError):

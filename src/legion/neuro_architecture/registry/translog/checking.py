@@ -194,7 +194,7 @@ class _Check:
         except OSError as error:
             yield Damage(path=path, problem="unreadable", detail=str(error))
             return
-        if content == expected:
+        if content == expected and expected:
             return
         first = index * TILE_BYTES // HASH_BYTES << (8 * level)
         if len(expected) < TILE_BYTES or len(content) != TILE_BYTES:

@@ -63,9 +63,20 @@ class Stretch:
             )
         )
 
-    def report_note(self, start: int, stop: int, entry: int) -> None:
-        """Adds that a checkpoint after so many entries is damaged."""
-        self.report("altered", f"the checkpoint of {entry} entries is not as it was signed", start, stop, entry, entry)
+    def report_note(self, start: int, stop: int, entry: int, stop_entry: int) -> None:
+        """Adds that the checkpoint of the commit of these entries is damaged."""
+        detail = f"the checkpoint of {stop_entry} entries is not as it was signed"
+        self.damages.append(
+            Damage(
+                path=self.name,
+                problem="altered",
+                detail=detail,
+                start=start,
+                stop=stop,
+                entry=entry,
+                stop_entry=stop_entry,
+            )
+        )
 
 
 def compare_frames(stretch: Stretch, frames: list[Frame]) -> None:
@@ -84,11 +95,13 @@ def compare_frames(stretch: Stretch, frames: list[Frame]) -> None:
     for place in range(1, tail + 1):
         stretch.good[stretch.size - place] = leaves[-place]
     _explain(stretch, entries[head : len(entries) - tail], leaves, hints, head, tail)
-    count = stretch.number
+    first = number = stretch.number
     for frame in frames:
-        count += frame.is_entry
-        if not frame.is_entry and frame.start != stretch.signed:
-            stretch.report_note(frame.start, frame.stop, count)
+        number += frame.is_entry
+        if not frame.is_entry:
+            if frame.start != stretch.signed:
+                stretch.report_note(frame.start, frame.stop, first, number)
+            first = number
 
 
 def _agree(leaf: bytes, hint: bytes | None) -> bool:
@@ -142,13 +155,14 @@ def _cut_to(leaf: bytes, hint: bytes | None) -> bytes | None:
 
 def compare_places(stretch: Stretch) -> None:
     """Compares the stretch, whose frames are broken, with the places where the entries were written."""
-    at = stretch.start
+    at, first = stretch.start, stretch.number
     for number in range(stretch.number, stretch.size):
         offset = stretch.hints.offset(number)
         if offset is None or not at <= offset < stretch.stop:
             break
         if offset > at:
-            stretch.report_note(at, offset, number)
+            stretch.report_note(at, offset, first, number)
+            first = number
         leaf, stop = _entry_at(stretch, offset)
         if leaf is not None and _agree(leaf, stretch.hints.leaf(number)):
             stretch.good[number] = leaf
@@ -159,7 +173,7 @@ def compare_places(stretch: Stretch) -> None:
     else:
         end = stretch.signed if stretch.signed is not None else stretch.stop
         if at < end:
-            stretch.report_note(at, end, stretch.size)
+            stretch.report_note(at, end, first, stretch.size)
         return
     is_gone = at >= stretch.stop
     detail = "the file ends before them" if is_gone else "no frames of entries are there"

@@ -244,8 +244,9 @@ class TransparencyLog:
             IntegrityError: it is altered.
         """
         with self._lock:
-            size = self._opened_size() if size is None else size
-            if not 1 <= size <= self.size:
+            latest = self._opened_size()
+            size = latest if size is None else size
+            if not 1 <= size <= latest:
                 raise InvalidValueError(f"there is no checkpoint at {size} entries", cause=f"the log has {self.size}")
             return self._state.checkpoint_at(size)
 

@@ -97,7 +97,7 @@ class LogMemory:
                     hint=f"chmod 600 {self.key_path}",
                 )
             signer = Signer.parse(self.key_path.read_text(encoding="utf-8").removesuffix("\n"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except InvalidValueError as error:
             raise IntegrityError(f"the private key {self.key_path} is damaged", cause=error.cause) from error
@@ -160,7 +160,7 @@ class LogMemory:
         """
         try:
             content = self.seen_path.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise WorldError(f"cannot read {self.seen_path}", cause=str(error)) from error
@@ -219,7 +219,7 @@ def _parse_slots(content: bytes) -> list[Checkpoint | None]:
 def _read_line(path: Path) -> str | None:
     try:
         return path.read_text(encoding="utf-8").removesuffix("\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise WorldError(f"cannot read {path}", cause=str(error)) from error

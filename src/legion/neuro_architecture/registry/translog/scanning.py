@@ -309,6 +309,8 @@ class Scanner:
         for match in self._marker.finditer(buffer, position):
             start = match.start()
             stop = start + HEADER_BYTES + HEADER.unpack_from(buffer, start)[1]
+            if stop > len(buffer):
+                continue
             try:
                 checkpoint = self._open(buffer[start + HEADER_BYTES : stop])
             except IntegrityError:

@@ -206,7 +206,17 @@ class Segments:
         self._firsts.pop()
 
     def find(self, number: int) -> Segment:
-        """The segment that holds the entry with this number."""
+        """The segment that holds the entry with this number.
+
+        Raises:
+            IntegrityError: there is none.
+        """
+        if not self._firsts or number < self._firsts[0]:
+            raise IntegrityError(
+                f"entry {number} is in no segment of {self.folder}",
+                cause=f"{segment_name(0)} is missing",
+                hint="legion registry verify",
+            )
         return self._segments[bisect_right(self._firsts, number) - 1]
 
     def payload(self, number: int) -> bytes | None:
@@ -306,6 +316,8 @@ class Segments:
     def _roll(self, last: Segment | None, number: int) -> Segment:
         failpoint("log.before-roll")
         if last is not None:
+            if last.size_bytes() > last.stop_bytes:
+                os.truncate(last.path, last.stop_bytes)
             self.sync_tail()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / segment_name(number)
@@ -318,6 +330,7 @@ class Segments:
         segment = self.add(number)
         if segment is None:
             raise FileNotFoundError(errno.ENOENT, "it was there a moment ago", str(path))
+        segment.offsets.replace(b"")
         return segment
 
     def sync_tail(self) -> None:
@@ -351,8 +364,7 @@ class Segments:
 def _write_all(descriptor: int, content: bytes, start: int) -> None:
     view = memoryview(content)
     done = os.pwrite(descriptor, view[: first_part("log.during-write", len(view))], start)
-    if done < len(view):
-        failpoint("log.during-write")
+    failpoint("log.during-write")
     while done < len(view):
         done += os.pwrite(descriptor, view[done:], start + done)
 

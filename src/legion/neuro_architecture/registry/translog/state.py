@@ -198,28 +198,41 @@ class LogState:
             )
 
     def _follow(self, identity: Identity) -> None:
-        tail = self.segments.tail
-        if tail is None or (tail.size_bytes() == tail.stop_bytes and tail.first != self.size):
-            tail = self.segments.add(self.size)
+        tail = self._next_segment()
         if tail is None:
             return
-        known = [identity.memory.seen(), None]  # before the segment is read
+        known = [identity.memory.seen(), None]  # before the segments are read
         before = self.checkpoint
-        for attempt in range(_ATTEMPTS):
-            try:
-                self._take_commits(tail)
-                break
-            except FrameError as error:
-                if attempt == _ATTEMPTS - 1:
-                    raise _garbage(tail, error) from error
+        while tail is not None:
+            self._read_on(tail)
+            if tail.stop_bytes == 0:
+                self.segments.drop_tail()
+            tail = self._next_segment() if tail.size_bytes() == tail.stop_bytes > 0 else None
         if self.checkpoint is not None and self.checkpoint != before:
             self.checkpoint.verify(identity.key)
             self.segments.sync_tail()
             self.tree.prune()
             self.remember()
-        elif tail.stop_bytes == 0:
-            self.segments.drop_tail()
         self._compare(known, identity)
+
+    def _next_segment(self) -> Segment | None:
+        """The segment in which something new stands, or None."""
+        tail = self.segments.tail
+        if tail is None or (tail.size_bytes() == tail.stop_bytes and tail.first != self.size):
+            tail = self.segments.add(self.size)
+            if tail is not None:
+                tail.offsets.replace(b"")  # its records are made as its commits are read
+        return tail
+
+    def _read_on(self, segment: Segment) -> None:
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._take_commits(segment)
+            except FrameError as error:
+                if attempt == _ATTEMPTS - 1:
+                    raise _garbage(segment, error) from error
+            else:
+                return
 
     def _take_commits(self, segment: Segment) -> None:
         for commit, buffer in segment.scan(segment.stop_bytes):
