@@ -135,20 +135,19 @@ def _history_text(plain: dict[str, Any]) -> str:
 def _said(event: dict[str, Any]) -> str:
     match event["kind"]:
         case "snapshot":
-            return f"revision {event['snapshot']['revision']}, version {event['snapshot']['version']}"
+            said = f"revision {event['snapshot']['revision']}, version {event['snapshot']['version']}"
         case "tags":
-            return " ".join([*(f"+{tag}" for tag in event["added"]), *(f"-{tag}" for tag in event["removed"])])
+            said = " ".join([*(f"+{tag}" for tag in event["added"]), *(f"-{tag}" for tag in event["removed"])])
         case "alias":
-            return f"{event['alias']}: {_short(event['previous'])} to {_short(event['snapshot'])}"
+            said = f"{event['alias']}: {_short(event['previous'])} to {_short(event['snapshot'])}"
         case "approval":
-            return ("approved" if event["is_approved"] else "refused") + (event["reason"] and f": {event['reason']}")
+            said = ("approved" if event["is_approved"] else "refused") + (event["reason"] and f": {event['reason']}")
         case "verdict":
-            return f"{event['gate']}: {event['verdict']}"
-        case "rollout":
+            said = f"{event['gate']}: {event['verdict']}"
+        case _:
             weight = "" if event["weight"] is None else f", weight {event['weight']:g}"
-            return f"{event['slot']}: {event['event']}{weight}"
-        case other:
-            return str(other)
+            said = f"{event['slot']}: {event['event']}{weight}"
+    return said
 
 
 def _short(digest: str | None) -> str:
@@ -251,7 +250,7 @@ def verify(against: Path | None, output_format: str) -> None:
     registry = _open()
     report = registry.verify(TerminalProgress())
     if against is not None:
-        registry.verify_against(against.read_text(encoding="utf-8"))
+        registry.verify_against(against.read_bytes())
     emit(
         output_format,
         report.to_dict(),
@@ -275,12 +274,13 @@ def prove(key: str | None, since: int | None, output_format: str) -> None:
     """Print the signed checkpoint; with KEY the proof that a snapshot is in the log, with --since that it only grew."""
     registry = _open()
     checkpoint = registry.checkpoint()
-    plain: dict[str, Any] = {"checkpoint": checkpoint.text}
+    note = checkpoint.note.decode()
+    plain: dict[str, Any] = {"checkpoint": note}
     if key is not None:
         plain["inclusion"] = registry.prove(key).to_dict()
     if since is not None:
         plain["consistency"] = registry.prove_consistency(since).to_dict()
-    text = checkpoint.text if len(plain) == 1 else json.dumps(plain, indent=2)
+    text = note.rstrip() if len(plain) == 1 else json.dumps(plain, indent=2)
     emit(output_format, plain, lambda: text, [checkpoint.root.hex()])
 
 
@@ -303,20 +303,56 @@ def check(file: Path, keys: tuple[str, ...], output_format: str) -> None:
     from legion.neuro_architecture.registry import verify_bundle
 
     report = verify_bundle(file, trusted=keys)
-    emit(output_format, report.to_dict(), lambda: "\n".join(report.lines()), report.lines())
+    emit(
+        output_format,
+        report.to_dict(),
+        lambda: "\n".join([report.verdict, *(str(flaw) for flaw in report.flaws)]),
+        [report.snapshot or ""],
+    )
+    if not report.is_sound:
+        raise IntegrityError(f"{file} is not as it was written", cause="\n".join(map(str, report.flaws)))
 
 
 @command.command("import")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--kind", type=click.Choice(["bundle", "mlflow", "prototype", "records"]), default="bundle", show_default=True
+    "--kind",
+    type=click.Choice(["bundle", "mlflow", "prototype", "records"]),
+    default="bundle",
+    show_default=True,
+    help="An exported file, an MLflow store, the prototype's JSON files, or a registry of the first format.",
 )
-@click.option("--key", "keys", multiple=True, help="A verifier key that you trust (bundle).")
+@click.option("--key", "keys", multiple=True, help="A verifier key that you trust, for a bundle.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be registered.")
 @format_option
-def import_command(source: Path, kind: str, keys: tuple[str, ...], output_format: str) -> None:
-    """Register what an exported file, an MLflow store, the prototype's JSON or a registry of format 1 holds."""
-    report = _open().import_from(source, kind, trusted=keys)
-    emit(output_format, report.to_dict(), lambda: "\n".join(report.lines()), list(report.digests))
+def import_command(source: Path, kind: str, keys: tuple[str, ...], dry_run: bool, output_format: str) -> None:
+    """Register what another registry holds."""
+    registry = _open()
+    if kind == "bundle":
+        if dry_run:
+            raise click.UsageError(f"a bundle is looked at with: legion registry check {source}")
+        snapshot = registry.import_snapshot(source, trusted=keys)
+        _emit_snapshots(output_format, registry, [snapshot])
+        return
+    report = _importer(kind)(source)
+    registered = [] if dry_run else registry.import_all(report)
+    plain = report.to_dict() | {"registered": [item.digest for item in registered]}
+    emit(output_format, plain, lambda: _import_text(plain, is_dry_run=dry_run), plain["registered"])
+
+
+def _importer(kind: str) -> Any:
+    from legion.neuro_architecture.registry import importing
+
+    return {"mlflow": importing.read_mlflow, "prototype": importing.read_prototype, "records": importing.read_records}[
+        kind
+    ]
+
+
+def _import_text(plain: dict[str, Any], *, is_dry_run: bool) -> str:
+    done = "would be registered" if is_dry_run else "registered"
+    lines = [f"{len(plain['drafts'])} snapshots of {plain['source']} {done}, {len(plain['skipped'])} left out"]
+    lines += [f"  left out {item['origin']}: {item['reason']}" for item in plain["skipped"]]
+    return "\n".join(lines)
 
 
 @command.command("gc")

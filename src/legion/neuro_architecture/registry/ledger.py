@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, final
 
 from legion.foundation.canonical import canonical_json, parse_canonical
-from legion.foundation.errors import IntegrityError, InvalidValueError
+from legion.foundation.errors import IntegrityError, InvalidValueError, UsageError
 from legion.foundation.files import exclusive_lock
 from legion.neuro_architecture.registry.desk import Desk
 from legion.neuro_architecture.registry.indexing import RegistryIndex, open_sqlite_index
@@ -65,6 +65,8 @@ class Ledger:
         """
         size = self.log.refresh()
         if size == self._size_indexed:
+            if size == 0 and not is_writing:
+                self._refuse_first_format()
             return
         position, leaf = self.index.position()
         if position != size or not self._is_ours(position, leaf):
@@ -75,6 +77,15 @@ class Ledger:
                     size = self.log.refresh()
                     self._bring_up(size)
         self._size_indexed = size
+
+    def _refuse_first_format(self) -> None:
+        records = self.log.folder / "records"
+        if records.is_dir():
+            raise UsageError(
+                f"{self.log.folder} holds a registry of the first format",
+                cause=f"it keeps its snapshots in {records}",
+                hint=f"legion registry import --kind records {self.log.folder}",
+            )
 
     def _bring_up(self, size: int) -> None:
         position, leaf = self.index.position()

@@ -24,6 +24,7 @@ from legion.neuro_architecture.registry.decisions import ANYTHING, move_alias, m
 from legion.neuro_architecture.registry.desk import Desk
 from legion.neuro_architecture.registry.drafts import SnapshotDraft
 from legion.neuro_architecture.registry.exchange import export_entry, materialise, unpacked, verify_continuation
+from legion.neuro_architecture.registry.importing.draft import ImportReport
 from legion.neuro_architecture.registry.indexing import RegistryIndex, open_index
 from legion.neuro_architecture.registry.ledger import Ledger
 from legion.neuro_architecture.registry.listing import Lineage, SnapshotList
@@ -563,6 +564,18 @@ class ArchitectureRegistry:
         """
         with unpacked(path, trusted) as draft:
             return self.register_all([draft])[0]
+
+    def import_all(self, report: ImportReport) -> list[ArchitectureSnapshot]:
+        """Registers what an importer read and moves the aliases that it names; the same again writes nothing.
+
+        Raises:
+            LegionError: as `register`; what was registered before the error stands.
+        """
+        registered = self.register_all(draft.to_snapshot_draft() for draft in report.drafts)
+        for draft, snapshot in zip(report.drafts, registered, strict=True):
+            for alias in draft.aliases:
+                self.set_alias(alias, snapshot.digest)
+        return registered
 
     def rebuild(self) -> int:
         """Builds the index anew from the log; returns how many entries it holds."""

@@ -10,6 +10,7 @@ from typing import Any, final
 from legion.foundation.canonical import digest_json
 from legion.foundation.errors import LegionError
 from legion.neuro_architecture.registry.admission import admit_alias, admit_json, admit_tags, admit_version
+from legion.neuro_architecture.registry.drafts import SnapshotDraft
 from legion.neuro_architecture.spec.architecture import parse_architecture
 
 __all__ = ["Collector", "Draft", "ImportReport", "Skipped"]
@@ -39,6 +40,17 @@ class Draft:
     tags: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     files: Mapping[str, Path] = field(default_factory=dict)
+
+    def to_snapshot_draft(self) -> SnapshotDraft:
+        """What the registry takes; the aliases are moved afterwards."""
+        return SnapshotDraft(
+            version=self.version,
+            config=self.config,
+            metrics=self.metrics,
+            provenance=self.provenance,
+            tags=self.tags,
+            files=self.files,
+        )
 
 
 @final
