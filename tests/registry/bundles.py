@@ -11,8 +11,9 @@ from legion.foundation.canonical import canonical_json, digest_bytes
 from legion.neuro_architecture.registry.bundle import BundleContents, write_bundle
 from legion.neuro_architecture.registry.statement import make_statement, sign_statement
 from legion.neuro_architecture.registry.translog import InclusionProof, Signer, hash_leaf, hash_node
-from legion.neuro_architecture.spec.architecture import parse_architecture, semantic_hash
+from legion.neuro_architecture.spec.architecture import parse_architecture
 from legion.neuro_architecture.spec.entries import SnapshotEntry
+from legion.neuro_architecture.spec.semantics import semantic_hash
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
 ORIGIN = "legion.registry/0123456789abcdef"

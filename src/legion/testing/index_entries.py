@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from legion.foundation.canonical import digest_bytes
 from legion.foundation.clock import rfc3339
-from legion.neuro_architecture.spec.architecture import parse_architecture, semantic_hash
+from legion.neuro_architecture.spec.architecture import parse_architecture
 from legion.neuro_architecture.spec.entries import AnyEntry, SnapshotEntry
+from legion.neuro_architecture.spec.semantics import semantic_hash
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
 __all__ = ["FIRST_MOMENT", "made_digest", "made_snapshot", "moment", "numbered", "registered"]

@@ -7,7 +7,8 @@ import pytest
 from legion.foundation.canonical import canonical_json, digest_bytes, short
 from legion.foundation.errors import IntegrityError, InvalidValueError
 from legion.neuro_architecture.registry.importing import read_records
-from legion.neuro_architecture.spec.architecture import parse_architecture, semantic_hash
+from legion.neuro_architecture.spec.architecture import parse_architecture
+from legion.neuro_architecture.spec.semantics import semantic_hash
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
 NOTE = b"what was seen\n"

@@ -14,7 +14,8 @@ from legion.foundation.errors import IntegrityError
 from legion.foundation.settings import Settings
 
 if TYPE_CHECKING:
-    from legion.neuro_architecture.registry import ArchitectureRegistry, ArchitectureSnapshot
+    from legion.neuro_architecture.registry import ArchitectureRegistry
+    from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
 __all__ = ["command"]
 

@@ -3,7 +3,8 @@
 from legion.neuro_architecture.registry.bundle import BundleReport, verify_bundle
 from legion.neuro_architecture.registry.comparison import SnapshotDiff, diff_snapshots
 from legion.neuro_architecture.registry.drafts import SnapshotDraft
-from legion.neuro_architecture.registry.store import ArchitectureRegistry, Lineage
+from legion.neuro_architecture.registry.listing import Lineage, SnapshotList
+from legion.neuro_architecture.registry.store import ArchitectureRegistry
 from legion.neuro_architecture.registry.text_files import check_text_files, write_text_files
 from legion.neuro_architecture.registry.verification import Finding, VerificationReport
 
@@ -14,6 +15,7 @@ __all__ = [
     "Lineage",
     "SnapshotDiff",
     "SnapshotDraft",
+    "SnapshotList",
     "VerificationReport",
     "check_text_files",
     "diff_snapshots",

@@ -72,7 +72,7 @@ def _measurements(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Measurement
                     value,
                     unit,
                     n=count if isinstance(count, int) and not isinstance(count, bool) else None,
-                    error=float(error) if _is_number(error) else None,
+                    error=float(error) if error is not None and _is_number(error) else None,
                 ),
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import re
 from array import array
@@ -176,10 +177,11 @@ class ArchitectureRegistry:
         registered: list[ArchitectureSnapshot] = []
         for batch in _batches(drafts):
             ready = [self._with_files(draft) for draft in batch]
-            registered += self._queue.run(
-                lambda desk, ready=ready: [place(desk, each, at=each.created_at, by=self._by) for each in ready]
-            )
+            registered += self._queue.run(functools.partial(self._place_all, ready))
         return registered
+
+    def _place_all(self, ready: Sequence[ArchitectureSnapshot], desk: Desk) -> list[ArchitectureSnapshot]:
+        return [place(desk, each, at=each.created_at, by=self._by) for each in ready]
 
     def _with_files(self, draft: SnapshotDraft) -> ArchitectureSnapshot:
         snapshot = draft.admitted(self._now())
