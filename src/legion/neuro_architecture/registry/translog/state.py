@@ -207,7 +207,8 @@ class LogState:
             self._read_on(tail)
             if tail.stop_bytes == 0:
                 self.segments.drop_tail()
-            tail = self._next_segment() if tail.size_bytes() == tail.stop_bytes > 0 else None
+                break
+            tail = self._next_segment() if tail.size_bytes() == tail.stop_bytes else None
         if self.checkpoint is not None and self.checkpoint != before:
             self.checkpoint.verify(identity.key)
             self.segments.sync_tail()
