@@ -115,6 +115,20 @@ def test_a_fork_under_a_running_process_is_found(older, filled, folder, tmp_path
         running.refresh()
 
 
+def test_a_longer_fork_that_a_running_process_meets_is_not_remembered(older, filled, folder, tmp_path, keys, reopen):
+    running = reopen()
+    running.refresh()
+    forked_keys = tmp_path / "keys before"
+    shutil.copytree(keys, forked_keys)
+    append_more(reopen())
+    TransparencyLog(older, keys=forked_keys).append([b"%d" % number for number in range(9)])
+    for path in (older / "segments").iterdir():
+        (folder / "segments" / path.name).write_bytes(path.read_bytes())  # the same files, other bytes
+    for log in (running, running, reopen()):
+        with pytest.raises(IntegrityError, match="fork"):
+            log.refresh()
+
+
 def test_a_deleted_log_is_missed(filled, folder, reopen):
     shutil.rmtree(folder)
     with pytest.raises(IntegrityError, match="is gone") as caught:

@@ -90,7 +90,7 @@ def test_roots_are_those_of_the_reference_implementation():
 
 
 def test_inclusion_proofs_are_those_of_the_rfcs_example():
-    """RFC 9162, section 2.1.5: for 7 leaves the path of d0 is [b, h, l], of d3 [c, g, l], of d4 [f, j, k], of d6 [i, k]."""
+    """RFC 9162, section 2.1.5: of 7 leaves the path of d0 is [b, h, l], d3's [c, g, l], d4's [f, j, k], d6's [i, k]."""
     tree = Tree(7)
     a, b, c, d, e, f, j = tree.leaves
     g, h, i = hash_node(a, b), hash_node(c, d), hash_node(e, f)

@@ -106,14 +106,13 @@ class LogState:
         return status.st_ino == tail.inode and status.st_size >= tail.stop_bytes
 
     def _open(self) -> None:
-        firsts = self.segments.firsts_on_disk()
-        identity = read_identity(self._folder, self._keys, has_segments=bool(firsts))
+        identity = read_identity(self._folder, self._keys, has_segments=bool(self.segments.firsts_on_disk()))
         if identity is None:
             if self._witness is not None:
                 raise _rollback(self._folder, self._witness, 0)
             return
         known = [identity.memory.seen(), read_published(self._folder), self._witness]  # before the segments are read
-        for first in firsts:
+        for first in self.segments.firsts_on_disk():
             self.segments.add(first)
         self.checkpoint = self._find_end()
         if self.checkpoint is not None:
@@ -207,13 +206,16 @@ class LogState:
             self._read_on(tail)
             if tail.stop_bytes == 0:
                 self.segments.drop_tail()
-            tail = self._next_segment() if tail.size_bytes() == tail.stop_bytes > 0 else None
-        if self.checkpoint is not None and self.checkpoint != before:
+                break
+            tail = self._next_segment() if tail.size_bytes() == tail.stop_bytes else None
+        is_grown = self.checkpoint is not None and self.checkpoint != before
+        if self.checkpoint is not None and is_grown:
             self.checkpoint.verify(identity.key)
+        self._compare(known, identity)
+        if is_grown:
             self.segments.sync_tail()
             self.tree.prune()
             self.remember()
-        self._compare(known, identity)
 
     def _next_segment(self) -> Segment | None:
         """The segment in which something new stands, or None."""
