@@ -129,8 +129,18 @@ def test_a_longer_fork_that_a_running_process_meets_is_not_remembered(older, fil
             log.refresh()
 
 
-def test_a_deleted_log_is_missed(filled, folder, reopen):
+def test_a_deleted_folder_is_told_of_and_may_begin_anew(filled, folder, reopen, caplog):
     shutil.rmtree(folder)
+    assert reopen().refresh() == 0
+    assert f"{len(filled)} entries" in caplog.text
+    assert {damage.path for damage in reopen().check()} >= {"origin", "key.pub"}
+    reopen().append([b"another"])
+    assert list(reopen().check()) == []
+
+
+def test_a_deleted_log_is_missed_where_anything_else_of_it_is_left(filled, folder, reopen):
+    shutil.rmtree(folder)
+    (folder / "blobs").mkdir(parents=True)
     with pytest.raises(IntegrityError, match="is gone") as caught:
         reopen().refresh()
     assert f"{len(filled)} entries" in caught.value.cause

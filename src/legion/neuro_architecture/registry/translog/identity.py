@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from legion.neuro_architecture.registry.translog.memory import LogMemory, PlaceM
 from legion.neuro_architecture.registry.translog.notes import Signer, VerifierKey, check_name
 
 __all__ = ["Identity", "create_identity", "read_identity", "read_key", "read_origin"]
+
+log = logging.getLogger(__name__)
 
 _PREFIX: Final = "legion.registry/"
 _MAX_BYTES: Final = 4096
@@ -104,6 +107,12 @@ def read_identity(folder: Path, keys: Path, *, has_segments: bool) -> Identity |
 def _refuse_missing(folder: Path, place: PlaceMemory, remembered: str | None, *, has_segments: bool) -> None:
     if remembered is not None:
         seen = LogMemory(place.path.parent, remembered).seen()
+        if not folder.is_dir() or not any(folder.iterdir()):
+            # Whoever deletes a workspace and begins anew means it; `check` tells of it until then.
+            log.warning(
+                "%s held the log %s with %d entries; there is nothing", folder, remembered, seen.size if seen else 0
+            )
+            return
         raise IntegrityError(
             f"the log in {folder} is gone",
             cause=f"remembered is {remembered} with {seen.size if seen else 'some'} entries, there is none",

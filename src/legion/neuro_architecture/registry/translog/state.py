@@ -282,7 +282,7 @@ class LogState:
             if memory.pinned() is None:
                 memory.pin(self.identity.key)
             place = PlaceMemory(self._keys, self._folder)
-            if place.origin() is None:
+            if place.origin() != self.identity.origin:
                 place.remember(self.identity.origin)
             self._is_placed = True
         memory.remember(self.checkpoint)
