@@ -229,7 +229,7 @@ def test_a_tampered_registry_fails_verification_with_exit_code_one(legion, setti
     assert legion("evaluate", "--runs", "artifacts/proxy_runs/*")[0] == 0
     assert legion("integrate", "--top", "1", "--dry-run")[0] == 0
     root = settings.workspace / "artifacts" / "architecture_registry"
-    blob = max((path for path in root.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    blob = max((path for path in (root / "blobs").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
     content = bytearray(blob.read_bytes())
     content[len(content) // 2] ^= 1
     blob.chmod(0o644)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
 from legion.foundation.canonical import short
-from legion.foundation.errors import IntegrityError, UnknownNameError, UsageError
+from legion.foundation.errors import IntegrityError, UsageError
 from legion.foundation.files import exclusive_lock, read_json
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.adapters.saving import RECORD_NAME, AdapterRecord
@@ -18,7 +18,6 @@ from legion.neuro_architecture.portability.base_facts import natural_kind
 from legion.neuro_architecture.portability.card import Origin
 from legion.neuro_architecture.records import RunFolder
 from legion.neuro_architecture.registry import ArchitectureRegistry
-from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 from legion.neuro_architecture.spec.task import TaskKind
 
 __all__ = ["ExportSource", "find_source"]
@@ -101,7 +100,7 @@ def _from_bare_adapter(folder: Path, settings: Settings, base: str | None, alias
 
 def _from_registry(name: str, settings: Settings, base: str | None, alias: str | None) -> ExportSource:
     registry = ArchitectureRegistry.of(settings)
-    snapshot = _find_snapshot(name, registry)
+    snapshot = registry.resolve(name)
     folder = settings.home / "adapters" / snapshot.digest.removeprefix("sha256:")
     with exclusive_lock(folder.parent / ".lock"):
         registry.materialise(snapshot, folder)
@@ -118,18 +117,6 @@ def _from_registry(name: str, settings: Settings, base: str | None, alias: str |
         units=snapshot.metrics.get("units") or {},
     )
     return _source(folder, known, settings, base, origin)
-
-
-def _find_snapshot(name: str, registry: ArchitectureRegistry) -> ArchitectureSnapshot:
-    found = registry.get(name)
-    if found is not None:
-        return found
-    snapshots = registry.list_all()
-    matches = [item for item in snapshots if item.digest.removeprefix("sha256:").startswith(name)]
-    if len(matches) == 1 and _HEX.fullmatch(name):
-        return matches[0]
-    known: Sequence[str] = [short(item.digest) for item in snapshots]
-    raise UnknownNameError.of("snapshot", name, known, hint="list them: legion registry ls; or name a run's folder")
 
 
 def _source(

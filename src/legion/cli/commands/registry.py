@@ -237,6 +237,8 @@ def restore(key: str, output_format: str) -> None:
 
 
 @command.command("verify")
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--key", "keys", multiple=True, help="With FILE: a verifier key (name+hash+base64) that you trust.")
 @click.option(
     "--against",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -244,14 +246,20 @@ def restore(key: str, output_format: str) -> None:
     help="A signed checkpoint that somebody kept: the log must be a continuation of it.",
 )
 @format_option
-def verify(against: Path | None, output_format: str) -> None:
-    """Read every byte again and say whether each is what was written."""
+def verify(file: Path | None, keys: tuple[str, ...], against: Path | None, output_format: str) -> None:
+    """Read every byte again and say whether each is what was written.
+
+    With FILE, one that `legion registry export` wrote: it is verified by itself, without a registry.
+    """
+    if file is not None:
+        _verify_file(file, keys, output_format)
+        return
+    if keys:
+        raise click.UsageError("--key belongs to a FILE; the registry's own key is pinned")
     from legion.cli.progress import TerminalProgress
 
     registry = _open()
     report = registry.verify(TerminalProgress())
-    if against is not None:
-        registry.verify_against(against.read_bytes())
     emit(
         output_format,
         report.to_dict(),
@@ -263,6 +271,17 @@ def verify(against: Path | None, output_format: str) -> None:
     )
     if report.problems:
         raise IntegrityError(f"{len(report.problems)} problems in the registry", cause="\n".join(report.problems))
+    if against is not None:
+        registry.verify_against(against.read_bytes())
+
+
+def _verify_file(file: Path, keys: tuple[str, ...], output_format: str) -> None:
+    from legion.neuro_architecture.registry import verify_bundle
+
+    report = verify_bundle(file, keys)
+    emit(output_format, report.to_dict(), lambda: "\n".join(report.lines()), [report.snapshot or ""])
+    if not report.is_sound:
+        raise IntegrityError(f"{file} is not as it was written", cause="\n".join(map(str, report.flaws)))
 
 
 @command.command("prove")
@@ -292,26 +311,7 @@ def prove(key: str | None, since: int | None, output_format: str) -> None:
 def export(key: str, file: Path, output_format: str) -> None:
     """Write a snapshot with its files and proofs into one file that anybody can verify offline."""
     path = _open().export_snapshot(key, file)
-    emit(output_format, {"file": str(path)}, lambda: f"wrote {path}: legion registry check {path}", [str(path)])
-
-
-@command.command("check")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--key", "keys", multiple=True, help="A verifier key (name+hash+base64) that you trust.")
-@format_option
-def check(file: Path, keys: tuple[str, ...], output_format: str) -> None:
-    """Verify an exported file without a registry."""
-    from legion.neuro_architecture.registry import verify_bundle
-
-    report = verify_bundle(file, trusted=keys)
-    emit(
-        output_format,
-        report.to_dict(),
-        lambda: "\n".join([report.verdict, *(str(flaw) for flaw in report.flaws)]),
-        [report.snapshot or ""],
-    )
-    if not report.is_sound:
-        raise IntegrityError(f"{file} is not as it was written", cause="\n".join(map(str, report.flaws)))
+    emit(output_format, {"file": str(path)}, lambda: f"wrote {path}: legion registry verify {path}", [str(path)])
 
 
 @command.command("import")
@@ -331,7 +331,7 @@ def import_command(source: Path, kind: str, keys: tuple[str, ...], dry_run: bool
     registry = _open()
     if kind == "bundle":
         if dry_run:
-            raise click.UsageError(f"a bundle is looked at with: legion registry check {source}")
+            raise click.UsageError(f"a bundle is looked at with: legion registry verify {source}")
         snapshot = registry.import_snapshot(source, trusted=keys)
         _emit_snapshots(output_format, registry, [snapshot])
         return
