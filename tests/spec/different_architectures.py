@@ -159,6 +159,13 @@ def a_layer_spared_from_a_later_pattern(config, _):
 
 
 @different("LoRA")
+def a_layer_spared_from_a_later_pattern_by_a_dot_that_is_any_letter(config, _):
+    plain = unpatterned(config) | {"target_modules": "all-linear"}
+    later = {"fused_q": said(config, "rank") + 1}
+    return plain | {"rank_pattern": later}, plain | {"rank_pattern": later | {"fused.q": said(config, "rank")}}
+
+
+@different("LoRA")
 def scale_that_follows_a_pattern_of_ranks(config, pick):
     rank = said(config, "rank")
     own = pick(st.integers(1, 64).filter(lambda number: number != rank))

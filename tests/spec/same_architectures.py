@@ -154,6 +154,17 @@ def a_pattern_of_the_defaults_value_behind_others(config, pick):
 
 
 @same("LoRA")
+def a_pattern_of_the_defaults_value_before_one_that_never_fits_the_same_layer(config, pick):
+    """`q_proj` is an ending from a dot on, and `fused_q_proj` has none there."""
+    name = pick(st.sampled_from(ENDINGS))
+    plain = unpatterned(config) | {
+        "rank_pattern": {f"z{name}": said(config, "rank") + 1},
+        "target_modules": "all-linear",
+    }
+    return plain, plain | {"rank_pattern": plain["rank_pattern"] | {name: said(config, "rank")}}
+
+
+@same("LoRA")
 def order_of_the_patterns(config, pick):
     ranks = pick(st.dictionaries(st.sampled_from(KEYS), st.integers(1, 64)))
     return config | {"rank_pattern": ranks}, config | {"rank_pattern": dict(shuffled(ranks.items(), pick))}

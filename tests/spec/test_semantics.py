@@ -108,3 +108,13 @@ def test_ids_of_proposals_stay_what_they_were_and_follow_the_spelling():
     ids = [ArchitectureProposal.id_of("tiny", base, architecture, recipe) for architecture in (plain, root)]
     assert ids == ["lora-21af9c03dbd2", "lora-4f6384228858"]
     assert semantic_hash(plain) == semantic_hash(root)
+
+
+@given(st.permutations(ENDINGS), st.integers(1, 63))
+def test_of_equally_many_targets_the_larger_rank_is_the_default(names, rank):
+    """Whatever order the targets are looked at in; there are as many of the one as of the other."""
+    own = dict.fromkeys(names[:2], rank + 1)
+    config = {"strategy": "LoRA", "target_modules": list(names), "rank": rank, "rank_pattern": own}
+    form = semantic_form(parse_architecture(config))
+    assert form["rank"] == rank + 1
+    assert [key for key, *_ in form["exceptions"]] == sorted(names[2:])
