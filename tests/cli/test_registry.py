@@ -138,3 +138,21 @@ def test_the_prototypes_files_are_imported_as_claims(legion, settings, tmp_path)
     assert "1 snapshots" in out
     (snapshot,) = ArchitectureRegistry.of(settings).list_all()
     assert snapshot.metrics["claimed"]["accuracy"] == 0.92
+
+
+def test_text_files_follow_the_registry(legion, registry, tmp_path):
+    folder = tmp_path / "architectures"
+    assert legion("text", str(folder))[0] == 0
+    assert legion("text", str(folder), "--check") == (0, "nothing differs\n", "")
+    registry.register("4", {"strategy": "LoRA"}, {})
+    code, _, err = legion("text", str(folder), "--check")
+    assert code == 1
+    assert "differ" in err
+
+
+def test_where_a_snapshot_comes_from_is_described(legion, registry, tmp_path):
+    first = registry.list_all()[0]
+    statement = json.loads(legion("describe", first.digest)[1])
+    assert statement["_type"] == "https://in-toto.io/Statement/v1"
+    assert legion("describe", first.digest, "--as", "bom", "-o", str(tmp_path / "bom.json"))[0] == 0
+    assert json.loads((tmp_path / "bom.json").read_text())["bomFormat"] == "CycloneDX"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 
 from legion.foundation.canonical import short
 from legion.foundation.errors import IntegrityError, UsageError
@@ -21,8 +20,6 @@ from legion.neuro_architecture.registry import ArchitectureRegistry
 from legion.neuro_architecture.spec.task import TaskKind
 
 __all__ = ["ExportSource", "find_source"]
-
-_HEX: Final = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
 
 
 @final

@@ -356,6 +356,57 @@ def _import_text(plain: dict[str, Any], *, is_dry_run: bool) -> str:
     return "\n".join(lines)
 
 
+@command.command("describe")
+@click.argument("key")
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["statement", "bom"]),
+    default="statement",
+    show_default=True,
+    help="An in-toto statement (SLSA provenance), or a CycloneDX bill of materials.",
+)
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write it to a file.")
+def describe(key: str, form: str, out: Path | None) -> None:
+    """Print where a snapshot comes from, in a form that others read. What is not known is left out."""
+    from legion.foundation.files import write_json
+    from legion.neuro_architecture.data.catalog import CATALOG
+    from legion.neuro_architecture.registry import KnownAsset, make_bill_of_materials, make_statement
+
+    snapshot = _open().resolve(key)
+    if form == "bom":
+        assets = {asset.name: KnownAsset(licence=asset.licence, source=asset.source) for asset in CATALOG}
+        found = make_bill_of_materials(snapshot, assets=assets)
+    else:
+        found = make_statement(snapshot)
+    if out is None:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        write_json(out, found)
+
+
+@command.command("text")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--check", is_flag=True, help="Write nothing; say what differs.")
+@format_option
+def text_command(folder: Path, check: bool, output_format: str) -> None:
+    """Write every snapshot as a small text file, for version control; the same snapshots give the same bytes."""
+    from legion.foundation.errors import RefusedError
+    from legion.neuro_architecture.registry import check_text_files, write_text_files
+
+    snapshots = _open().list_all()
+    if check:
+        differences = [str(item) for item in check_text_files(folder, snapshots)]
+        emit(output_format, differences, lambda: "\n".join(differences) or "nothing differs", differences)
+        if differences:
+            raise RefusedError(
+                f"{len(differences)} files in {folder} differ from the registry", hint=f"legion registry text {folder}"
+            )
+        return
+    written = [str(path) for path in write_text_files(folder, snapshots)]
+    emit(output_format, written, lambda: f"{len(written)} files written in {folder}", written)
+
+
 @command.command("gc")
 @click.option("--yes", is_flag=True, help="Delete them; without it they are only listed.")
 @format_option
