@@ -46,7 +46,7 @@ __all__ = ["MAX_DEPTH", "parse_query"]
 MAX_DEPTH: Final = 32
 _SPELLINGS: Final = {"==": Operator.EQUAL, "<>": Operator.UNEQUAL}
 _TRUTH: Final = {"true": 1.0, "false": 0.0}
-_ALONE: Final = {"latest": Latest(), "all": Everything()}
+_ALONE: Final[dict[str, Term]] = {"latest": Latest(), "all": Everything()}
 _BETWEEN: Final = ("and", "or")
 _EXAMPLE: Final = "accuracy > 0.82 and latency_ms < 12 and tag:production"
 
