@@ -34,6 +34,7 @@ from legion.neuro_architecture.spec.entries import AnyEntry, SnapshotEntry
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
 BATCH = 20_000
+FEW = 10_000
 TASKS = ("movies", "news", "intents", "toxicity", "headlines", "contracts", "tickets")
 QUERIES = (
     "accuracy > 0.82 and latency_ms < 12 and tag:movies",
@@ -108,6 +109,8 @@ def measure(index: RegistryIndex, size: int, draw: random.Random) -> dict[str, A
     lookups = [lambda digest=digest: index.by_digest(digest) for digest in digests]
     timed(lookups)
     found = sorted(len(list(index.tagged(pair))) for pair in pairs)
+    rarer = [min(len(list(index.tagged([tag]))) for tag in pair) for pair in pairs]
+    few = [pair for pair, count in zip(pairs, rarer, strict=True) if count <= FEW]
     return {
         "size": size,
         "applied": size - start,
@@ -117,6 +120,10 @@ def measure(index: RegistryIndex, size: int, draw: random.Random) -> dict[str, A
         "latest_by_hash_us": percentiles(timed([lambda name=name: index.latest(name) for name in hashes] * 2), 1e6),
         "position_us": percentiles(timed([index.position] * 2000), 1e6),
         "two_tags_ms": percentiles(timed([lambda pair=pair: list(index.tagged(pair)) for pair in pairs]), 1e3),
+        f"two_tags_ms_where_the_rarer_has_at_most_{FEW}": {
+            "pairs": len(few),
+            **percentiles(timed([lambda pair=pair: list(index.tagged(pair)) for pair in few]), 1e3),
+        },
         "two_tags_found": {"p50": found[len(found) // 2], "most": found[-1]},
         "queries_ms": {
             text: percentiles(timed([lambda text=text: list(index.select(parse_query(text), limit=100))] * 20), 1e3)
