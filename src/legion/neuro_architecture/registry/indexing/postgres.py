@@ -12,7 +12,7 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, LiteralString, final
+from typing import Any, Final, final
 
 from legion.foundation.errors import IntegrityError, LegionError, WorldError
 from legion.neuro_architecture.registry.indexing.database import Row
@@ -153,7 +153,7 @@ def _without_password(url: str) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _spelled(statement: str) -> LiteralString:
+def _spelled(statement: str) -> str:
     """The statement with psycopg's placeholders; our statements are constant and hold neither `?` nor `%` otherwise."""
     return statement.replace("?", "%s")
 
