@@ -246,7 +246,7 @@ def moasha(table: Table, seed: int, budget: float) -> Iterator[Event]:
     )
     cost, number = 0.0, 0
     known: set[Point] = set()
-    while cost < budget:
+    while cost < budget and len(known) < len(points):
         suggestion = scheduler.suggest()
         point = points[suggestion.config["place"]]
         if point in known:
