@@ -74,6 +74,11 @@ class Table:
         values = {**row["predicted"], "accuracy": look["accuracy"]}
         return self.study.criteria.losses(values)
 
+    def expected_accuracy(self, point: Point, steps: int) -> float:
+        """Mean probability of the right answer at a look."""
+        look = next(each for each in self.rows[point]["looks"] if each["steps"] == steps)
+        return float(np.exp(-np.asarray(unpack(look["losses"]))).mean())
+
     @cached_property
     def reference(self) -> tuple[float, ...]:
         """Guessing, and a tenth behind the worst prediction in the table."""
@@ -227,8 +232,11 @@ def _distance(one: Point, other: Point) -> int:
     return sum(left != right for left, right in zip(one, other, strict=True))
 
 
-def moasha(table: Table, seed: int, budget: float) -> Iterator[Event]:
-    """Syne Tune's MO-ASHA with its defaults but for the rungs, over random candidates of the whole table."""
+def moasha(table: Table, seed: int, budget: float, *, is_told_expected: bool = False) -> Iterator[Event]:
+    """Syne Tune's MO-ASHA with its defaults but for the rungs, over random candidates of the whole table.
+
+    It is told the accuracy at each rung, or what ours goes by there.
+    """
     from syne_tune.backend.trial_status import Trial
     from syne_tune.config_space import randint
     from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
@@ -246,7 +254,7 @@ def moasha(table: Table, seed: int, budget: float) -> Iterator[Event]:
     )
     cost, number = 0.0, 0
     known: set[Point] = set()
-    while cost < budget:
+    while cost < budget and len(known) < len(points):
         suggestion = scheduler.suggest()
         point = points[suggestion.config["place"]]
         if point in known:
@@ -260,6 +268,8 @@ def moasha(table: Table, seed: int, budget: float) -> Iterator[Event]:
             cost += table.cost(point, steps - before)
             before = steps
             losses = table.losses(point, steps)
+            if is_told_expected and steps < FULL:
+                losses = (-table.expected_accuracy(point, steps), *losses[1:])
             result = {"steps": steps, **dict(zip(OBJECTIVES, losses, strict=True))}
             if steps == FULL:
                 scheduler.on_trial_complete(trial, result)
@@ -274,4 +284,7 @@ ARMS: Final[dict[str, Callable[[Table, int, float], Iterator[Event]]]] = {
     "random search": full_random,
     "Optuna TPE within LoRA": optuna_lora,
     "Syne Tune MO-ASHA": moasha,
+    "Syne Tune MO-ASHA, told expected accuracy": lambda table, seed, budget: moasha(
+        table, seed, budget, is_told_expected=True
+    ),
 }
