@@ -429,3 +429,32 @@ def rebuild(output_format: str) -> None:
     """Build the index anew from the log."""
     number = _open().rebuild()
     emit(output_format, {"entries": number}, lambda: f"{number} entries indexed", [str(number)])
+
+
+@command.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others need a token.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8421, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="File with the token for writes, mode 0600; else LEGION_REGISTRY_TOKEN. Without a token nobody writes.",
+)
+@click.option("--by", default="http", show_default=True, help="Who moves tags and aliases, as the log shall say.")
+@format_option
+def serve_command(host: str, port: int, token_file: Path | None, by: str, output_format: str) -> None:
+    """Serve the registry over HTTP until interrupted; see docs/registry-api.md."""
+    from legion.cli.output import note
+    from legion.web import load_token, serve
+
+    token = load_token(token_file)
+    writes = "writes need the token" if token else "no writes: no token is configured"
+    serve(
+        _open(by),
+        keys=Settings.load().keys,
+        host=host,
+        port=port,
+        token=token,
+        announce=lambda url: emit(output_format, {"url": url}, lambda: f"serving on {url}; {writes}", [url]),
+        warn=note,
+    )

@@ -26,6 +26,11 @@ class SnapshotList(Sequence[ArchitectureSnapshot]):
         self._numbers = numbers
         self._read = read
 
+    @property
+    def numbers(self) -> Sequence[int]:
+        """Of the entries, in the list's order; nothing is read for it."""
+        return self._numbers
+
     def __len__(self) -> int:
         return len(self._numbers)
 
