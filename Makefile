@@ -70,7 +70,7 @@ gpu: assets ## one population on a CUDA device against the Trainer there, about 
 	@$(BIN)/legion data prepare --format quiet >/dev/null
 	@$(BIN)/python -m benchmarks.gpu_population
 
-searches: assets ## train the table of 210 candidates once (about 70 minutes), then compare searches on it
+searches: assets ## train the table of 210 candidates once (an hour and a half), then compare searches on it
 	@$(PIP) install --constraint constraints.txt --editable '.[bench-search]'
 	@$(BIN)/legion data prepare --format quiet >/dev/null
 	@$(BIN)/python -m benchmarks.search.table
