@@ -71,8 +71,8 @@ def read_note(service: Service) -> Response:
 )
 def read_tile(
     service: Service,
-    level: Annotated[str, Path(max_length=3, description="0 is the leaves' hashes.", examples=["0"])],
-    index: Annotated[str, Path(max_length=64, examples=["x001/234/067", "000.p/42"])],
+    level: Annotated[str, Path(description="0 is the leaves' hashes.", examples=["0"])],
+    index: Annotated[str, Path(examples=["x001/234/067", "000.p/42"])],
 ) -> Response:
     """A tile of the tree as C2SP tlog-tiles has it.
 
