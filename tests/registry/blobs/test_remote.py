@@ -150,6 +150,14 @@ def test_a_truncated_upload_whose_place_says_the_right_size_is_found_by_its_dige
     assert faulty.found() == []
 
 
+def test_a_blob_that_goes_on_behind_the_size_that_is_told_is_altered(faulty):
+    digest = faulty.put(b"content")
+    faulty.overwrite(digest, b"content and more")
+    faulty.fs.wrong_size = -len(b" and more")
+    with pytest.raises(IntegrityError, match="altered"):
+        faulty.store.verify("note.txt", digest)
+
+
 def test_a_read_that_breaks_off_is_no_damage_of_the_blob(faulty, tmp_path):
     digest = faulty.put(b"content")
     faulty.fs.faults = ["read"]
