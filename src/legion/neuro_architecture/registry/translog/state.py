@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, final
@@ -100,7 +101,7 @@ class LogState:
         if tail is None:
             return True
         try:
-            status = tail.path.lstat()
+            status = os.lstat(tail.name)
         except OSError:
             return False
         return status.st_ino == tail.inode and status.st_size >= tail.stop_bytes
@@ -207,7 +208,8 @@ class LogState:
             self._read_on(tail)
             if tail.stop_bytes == 0:
                 self.segments.drop_tail()
-            tail = self._next_segment() if tail.size_bytes() == tail.stop_bytes > 0 else None
+                break
+            tail = self._next_segment() if tail.size_bytes() == tail.stop_bytes else None
         if self.checkpoint is not None and self.checkpoint != before:
             self.checkpoint.verify(identity.key)
             self.segments.sync_tail()
@@ -219,7 +221,7 @@ class LogState:
         """The segment in which something new stands, or None."""
         tail = self.segments.tail
         if tail is None or (tail.size_bytes() == tail.stop_bytes and tail.first != self.size):
-            tail = self.segments.add(self.size)
+            tail = self.segments.add(self.size) if self.segments.has(self.size) else None
             if tail is not None:
                 tail.offsets.replace(b"")  # its records are made as its commits are read
         return tail
