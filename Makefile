@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup assets quickstart test exactness engines parity lint format acceptance benchmarks population gpu searches studies strategies clean help
+.PHONY: setup assets quickstart test exactness engines parity lint format acceptance benchmarks population gpu searches studies strategies torture registry clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -87,6 +87,13 @@ studies: assets ## live searches by the clock, against the default adapter, afte
 strategies: assets ## train every strategy briefly, about 15 minutes; fills the table of docs/strategies/index.md
 	@$(BIN)/python benchmarks/strategies.py
 	@$(BIN)/python benchmarks/adamix.py
+
+torture: setup ## kill writers of a registry 10,000 times and fail its disk at every place; an hour on an idle machine
+	@$(BIN)/python -m benchmarks.registry.torture --out benchmarks/results/registry-torture.json
+
+registry: setup ## a registry of a million snapshots, and with MLFLOW_PYTHON=... registrations beside MLflow's; half an hour
+	@$(BIN)/python -m benchmarks.registry.million --out benchmarks/results/registry-million.json
+	@test -z "$(MLFLOW_PYTHON)" || $(BIN)/python -m benchmarks.registry.versus_mlflow --mlflow-python "$(MLFLOW_PYTHON)" --out benchmarks/results/registry-versus-mlflow.json
 
 clean: ## remove what the targets made, not the cache of assets
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -23,6 +23,31 @@ def test_canonical_json_reads_back_equal(value):
     assert json.loads(canonical_json(value), parse_int=float) == json.loads(json.dumps(value), parse_int=float)
 
 
+_ASCII = st.text(st.characters(max_codepoint=127), max_size=6)
+_COMMON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | _ASCII
+    | st.floats(-1e3, 1e3) | st.integers(-99, 99).map(float) | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=4) | st.tuples(inner) | st.dictionaries(_ASCII, inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(_COMMON | _JSON)
+def test_the_fast_way_writes_the_bytes_of_the_reference(value):
+    assert canonical_json(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize("value", [2**53, {1: 2}, {"a": {None: 1}}, [-(2**60)], {"a": object()}])
+def test_what_the_reference_refuses_is_refused(value):
+    with pytest.raises(InvalidValueError):
+        canonical_json(value)
+
+
+@pytest.mark.parametrize("number", [0.0, -0.0, 1e-4, 9.99e-5, 1e-7, 1e15, 2.0**53, 1e16, 1e21, 5e-324, 123456789.5])
+def test_numbers_at_the_borders_are_spelled_as_the_reference_does(number):
+    assert canonical_json([number, -number]) == rfc8785.dumps([number, -number])
+
+
 def test_key_order_does_not_change_the_digest():
     assert digest_json({"b": 1, "a": [1.0, "x"]}) == digest_json({"a": [1.0, "x"], "b": 1})
 

@@ -26,6 +26,8 @@ __all__ = [
 _PREFIX: Final = "sha256:"
 _CHUNK_BYTES: Final = 1 << 20
 _LARGEST_INTEGER: Final = 2**53 - 1
+_LEAST_PLAIN: Final = 1e-4  # below it, and from 1e16 on, Python writes an exponent
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def canonical_json(value: Any) -> bytes:
@@ -34,11 +36,55 @@ def canonical_json(value: Any) -> bytes:
     Raises:
         InvalidValueError: `value` holds NaN, infinity or something JSON cannot say.
     """
+    fast = _common_json(value)
+    if fast is not None:
+        return fast
     refuse_non_finite(value)
     try:
         return rfc8785.dumps(value)
     except rfc8785.CanonicalizationError as error:
         raise InvalidValueError(f"cannot be written as canonical JSON: {error}") from error
+
+
+def _common_json(value: Any) -> bytes | None:
+    """`canonical_json` of what nearly all records are, in a tenth of the time, or None.
+
+    Of plain ASCII text and of numbers that need no exponent, Python's own encoder writes the same bytes.
+    """
+    try:
+        text = _ENCODE(_plain(value))
+    except (_NotPlainError, RecursionError):
+        return None
+    return text.encode("ascii") if text.isascii() else None
+
+
+class _NotPlainError(Exception):
+    """Python and RFC 8785 may spell it in two ways, or not at all."""
+
+
+def _plain(value: Any) -> Any:
+    """`value` with whole floats as integers.
+
+    Raises:
+        _NotPlainError: it holds anything but dicts with text keys, lists, texts and common numbers.
+    """
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is dict:
+        if not all(type(key) is str for key in value):
+            raise _NotPlainError
+        return {key: item if type(item) is str else _plain(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [item if type(item) is str else _plain(item) for item in value]
+    if kind is int and -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER:
+        return value
+    if kind is float:
+        if value.is_integer() and -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER:
+            return int(value)
+        if _LEAST_PLAIN <= abs(value) <= _LARGEST_INTEGER:
+            return value
+    raise _NotPlainError
 
 
 def parse_canonical(content: bytes) -> Any:
@@ -47,12 +93,15 @@ def parse_canonical(content: bytes) -> Any:
     Raises:
         ValueError: it is not JSON.
     """
-    return json.loads(content, parse_int=_whole_number)
+    return _DECODE(content.decode())
 
 
 def _whole_number(text: str) -> int | float:
     number = int(text)
     return number if abs(number) <= _LARGEST_INTEGER else float(text)
+
+
+_DECODE: Final = json.JSONDecoder(parse_int=_whole_number).decode
 
 
 def refuse_non_finite(value: Any, path: str = "$") -> None:

@@ -46,6 +46,7 @@ from legion.neuro_architecture.registry.bundle_rules import (
     judge_members,
     judge_sizes,
 )
+from legion.neuro_architecture.registry.failpoints import failpoint
 
 __all__ = [
     "Bundle",
@@ -137,13 +138,17 @@ def _replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(descriptor, "w+b") as file:
             os.fchmod(file.fileno(), 0o644)
+            failpoint("export.before-write")
             yield file
             file.flush()
+            failpoint("export.before-sync")
             os.fsync(file.fileno())
+        failpoint("export.before-rename")
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    failpoint("export.after-rename")
     fsync_folder(path.parent)
 
 

@@ -17,8 +17,9 @@ ANYTHING: Final = object()
 
 def place(desk: Desk, ready: ArchitectureSnapshot, *, at: str, by: str | None) -> ArchitectureSnapshot:
     """The snapshot of this content that stands; where there is none, the next revision of its architecture."""
-    standing = desk.by_content(content_name(ready))
-    return standing or _place_new(desk, ready, at=at, by=by)
+    content = content_name(ready)
+    standing = desk.by_content(content)
+    return standing or _place_new(desk, ready, at=at, by=by, content=content)
 
 
 def place_again(
@@ -28,15 +29,17 @@ def place_again(
     latest = desk.latest(old.semantic_hash)
     if latest is not None and latest.digest == old.digest:
         return old
-    return _place_new(desk, restored, at=at, by=by)
+    return _place_new(desk, restored, at=at, by=by, content=content_name(restored))
 
 
-def _place_new(desk: Desk, ready: ArchitectureSnapshot, *, at: str, by: str | None) -> ArchitectureSnapshot:
-    latest = desk.latest(ready.semantic_hash)
-    revision, parent = (1, None) if latest is None else (latest.revision + 1, latest.digest)
+def _place_new(
+    desk: Desk, ready: ArchitectureSnapshot, *, at: str, by: str | None, content: str
+) -> ArchitectureSnapshot:
+    """The next revision. It is the caller's own: the desk is gone once they have it, and gives copies to others."""
+    revision, parent = desk.next_revision(ready.semantic_hash)
     snapshot = ready.model_copy(update={"revision": revision, "parent": parent})
-    desk.add(SnapshotEntry(at=at, by=by, snapshot=snapshot))
-    return snapshot.model_copy(deep=True)
+    desk.add_snapshot(SnapshotEntry(at=at, by=by, snapshot=snapshot), content)
+    return snapshot
 
 
 def move_tags(

@@ -31,7 +31,7 @@ class Desk:
     def _clear(self) -> None:
         self._by_content: dict[str, ArchitectureSnapshot] = {}
         self._by_digest: dict[str, ArchitectureSnapshot] = {}
-        self._latest: dict[str, ArchitectureSnapshot] = {}
+        self._latest: dict[str, tuple[ArchitectureSnapshot, str]] = {}
         self._aliases: dict[str, str | None] = {}
         self._tags: dict[str, tuple[str, ...]] = {}
         self._keys: set[str] = set()
@@ -40,6 +40,11 @@ class Desk:
         """Writes the entry; what is asked from now on knows of it."""
         self.entries.append(entry)
         self._note(entry)
+
+    def add_snapshot(self, entry: SnapshotEntry, content: str) -> None:
+        """Writes the entry of a snapshot whose content has this name, which is not made again."""
+        self.entries.append(entry)
+        self._note_snapshot(entry.snapshot, content)
 
     def take_back(self, mark: int) -> None:
         """Forgets all entries from the `mark`-th on."""
@@ -56,9 +61,7 @@ class Desk:
             self._keys.add(entry.key)
         match entry:
             case SnapshotEntry(snapshot=snapshot):
-                self._by_content.setdefault(content_name(snapshot), snapshot)
-                self._by_digest[snapshot.digest] = snapshot
-                self._latest[snapshot.semantic_hash] = snapshot
+                self._note_snapshot(snapshot, content_name(snapshot))
             case TagsEntry(snapshot=digest, added=added, removed=removed):
                 self._tags[digest] = tuple(sorted((set(self.tags(digest)) - set(removed)) | set(added)))
             case AliasEntry(alias=alias, snapshot=digest):
@@ -66,13 +69,29 @@ class Desk:
             case _:
                 pass  # approvals, verdicts, rollouts and deletions decide nothing here
 
+    def _note_snapshot(self, snapshot: ArchitectureSnapshot, content: str) -> None:
+        digest = snapshot.digest
+        self._by_content.setdefault(content, snapshot)
+        self._by_digest[digest] = snapshot
+        self._latest[snapshot.semantic_hash] = (snapshot, digest)
+
     def by_content(self, name: str) -> ArchitectureSnapshot | None:
-        """The first snapshot of this content."""
-        return self._by_content.get(name) or self._at(self._index.by_content(name))
+        """The first snapshot of this content, a copy."""
+        fresh = self._by_content.get(name)
+        return self._at(self._index.by_content(name)) if fresh is None else fresh.model_copy(deep=True)
 
     def latest(self, semantic_hash: str) -> ArchitectureSnapshot | None:
         """The newest revision of an architecture."""
-        return self._latest.get(semantic_hash) or self._at(self._index.latest(semantic_hash))
+        fresh = self._latest.get(semantic_hash)
+        return self._at(self._index.latest(semantic_hash)) if fresh is None else fresh[0]
+
+    def next_revision(self, semantic_hash: str) -> tuple[int, str | None]:
+        """Number and parent of the revision that would follow."""
+        fresh = self._latest.get(semantic_hash)
+        if fresh is not None:
+            return fresh[0].revision + 1, fresh[1]
+        standing = self._at(self._index.latest(semantic_hash))
+        return (1, None) if standing is None else (standing.revision + 1, standing.digest)
 
     def snapshot(self, digest: str) -> ArchitectureSnapshot:
         """The snapshot with this digest.

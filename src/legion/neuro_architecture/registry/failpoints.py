@@ -7,6 +7,7 @@ kill                       SIGKILL of this process
 eio enospc                 OSError with that number
 short                      the write that stands there writes half at first
 ```
+`PLACES` names them all and says what is there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,55 @@ from typing import Final
 
 from legion.foundation.errors import ConfigError
 
-__all__ = ["activated", "failpoint", "first_part"]
+__all__ = ["PLACES", "activated", "failpoint", "first_part"]
+
+PLACES: Final = {
+    "log.before-key": "nothing of a new log is there",
+    "log.after-key": "its private key is durable, its folder knows nothing of it",
+    "log.before-origin": "the key is found, the origin is not written",
+    "log.after-origin": "the origin is written, key.pub is not",
+    "log.after-key-pub": "the log has its identity and no entry",
+    "log.before-roll": "a segment is due, the file is not made",
+    "log.during-roll": "the file is made, its name may be lost",
+    "log.after-roll": "the fresh segment is durable and empty",
+    "log.before-cut": "a torn tail is found",
+    "log.after-cut": "the torn tail is cut off, the commit is not written",
+    "log.before-write": "nothing of the commit is written",
+    "log.during-write": "a part of the commit is written; `short` makes it half",
+    "log.after-write": "the commit is written, and not durable",
+    "log.before-sync": "likewise; an error here is one of fdatasync",
+    "log.after-sync": "the commit is durable, nobody was told",
+    "log.before-undo": "a write failed and is about to be taken back",
+    "log.before-offsets": "the offsets lag behind the segment",
+    "log.during-offsets": "the offsets are written, their file is not cut to its length",
+    "log.after-offsets": "the offsets are there, the tiles are not",
+    "log.before-tile": "a full tile is not written",
+    "log.during-tile": "the tile is written beside its name",
+    "log.after-tile": "the tile has its name",
+    "log.before-publish": "the file `checkpoint` lags behind",
+    "log.during-publish": "the new checkpoint is written beside its name",
+    "log.after-publish": "the new checkpoint has its name",
+    "log.before-acknowledge": "all that is derived is written, nothing is remembered",
+    "log.before-remember": "the largest checkpoint seen lags behind",
+    "log.after-remember": "this machine remembers the commit, the writer was not told",
+    "commit.before-append": "the entries are decided, the log has none of them",
+    "commit.after-append": "the log has the entries, the index has none of them",
+    "commit.after-apply": "log and index have them, the caller was not told",
+    "index.before-rows": "the index's transaction is open and empty",
+    "index.before-position": "the rows are in the transaction, the position is not moved",
+    "index.after-position": "the position is moved, nothing is committed",
+    "index.before-catch-up": "an index that lags was found",
+    "index.after-clear": "the index is empty, about to be built anew",
+    "blob.before-copy": "the scratch file of a blob is empty",
+    "blob.after-copy": "it holds the blob, and is not durable",
+    "blob.after-sync": "it is durable and has no name",
+    "blob.after-link": "the blob has its name, which may be lost",
+    "blob.after-publish": "the blob and its name are durable, no entry names it",
+    "export.before-write": "the file of an export is empty",
+    "export.before-sync": "it is written, and not durable",
+    "export.before-rename": "it is durable and has no name",
+    "export.after-rename": "it has its name, which may be lost",
+}
 
 _RULE: Final = re.compile(r"(?P<name>[a-z.-]+)=(?P<action>kill|eio|enospc|short)(?::(?P<turn>[1-9]\d*))?(?P<on>\+?)")
 _NUMBERS: Final = {"eio": errno.EIO, "enospc": errno.ENOSPC}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Final, final
 
 from legion.foundation.canonical import canonical_json, parse_canonical
-from legion.foundation.errors import IntegrityError, InvalidValueError, UsageError
+from legion.foundation.errors import IntegrityError, InvalidValueError, UsageError, WorldError
 from legion.foundation.files import exclusive_lock
 from legion.neuro_architecture.registry.desk import Desk
+from legion.neuro_architecture.registry.failpoints import failpoint
 from legion.neuro_architecture.registry.indexing import RegistryIndex, open_sqlite_index
 from legion.neuro_architecture.registry.translog import TransparencyLog
 from legion.neuro_architecture.spec.entries import AnyEntry, parse_entry
@@ -88,11 +90,16 @@ class Ledger:
             )
 
     def _bring_up(self, size: int) -> None:
-        position, leaf = self.index.position()
-        if not self._is_ours(position, leaf):
-            log.warning("the index belongs to another log and is built anew from %d entries", size)
-            self.index.clear()
-            position = 0
+        with _disk("the index cannot be brought up to the log"):
+            failpoint("index.before-catch-up")
+            position, leaf = self.index.position()
+            if not self._is_ours(position, leaf):
+                log.warning("the index belongs to another log and is built anew from %d entries", size)
+                self.index.clear()
+                position = 0
+            self._apply_from(position, size)
+
+    def _apply_from(self, position: int, size: int) -> None:
         for start in range(position, size, _CHUNK):
             stop = min(start + _CHUNK, size)
             rows = [
@@ -111,6 +118,8 @@ class Ledger:
         with exclusive_lock(self._lock):
             size = self.log.refresh()
             self.index.clear()
+            with _disk("the index was emptied and cannot be filled"):
+                failpoint("index.after-clear")
             self._bring_up(size)
         self._size_indexed = size
         return size
@@ -128,10 +137,16 @@ class Ledger:
             work(desk)
             if not desk.entries:
                 return
-            written = self.log.append([canonical_json(entry.to_dict()) for entry in desk.entries])
+            contents = [canonical_json(entry.to_dict()) for entry in desk.entries]
+            with _disk("cannot write the entries; nothing was committed"):
+                failpoint("commit.before-append")
+                written = self.log.append(contents)
             leaves = [self.log.leaf_hash(number).hex() for number in written]
-            self.index.apply(written.start, list(zip(desk.entries, leaves, strict=True)))
-            self._size_indexed = written.stop
+            with _disk("the entries are written, and the index lags behind them"):
+                failpoint("commit.after-append")
+                self.index.apply(written.start, list(zip(desk.entries, leaves, strict=True)))
+                self._size_indexed = written.stop
+                failpoint("commit.after-apply")
 
     def entry(self, number: int) -> AnyEntry:
         """An entry by its number."""
@@ -150,6 +165,14 @@ class Ledger:
         end = self.log.size if stop is None else stop
         for place, content in enumerate(self.log.read_range(start, end)):
             yield parse_bytes(content, start + place)
+
+
+@contextlib.contextmanager
+def _disk(failure: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WorldError(failure, cause=str(error), hint="check the disk's free space and rights") from error
 
 
 def parse_bytes(content: bytes, number: int) -> AnyEntry:

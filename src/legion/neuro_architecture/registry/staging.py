@@ -11,6 +11,7 @@ from typing import BinaryIO, final
 
 from legion.foundation.errors import IntegrityError, WorldError
 from legion.foundation.files import fsync_folder
+from legion.neuro_architecture.registry.failpoints import failpoint
 
 __all__ = ["StagingFolder"]
 
@@ -47,6 +48,7 @@ class StagingFolder:
             descriptor, name = tempfile.mkstemp(dir=self.folder, suffix=".tmp")
             with os.fdopen(descriptor, "wb") as file:
                 try:
+                    failpoint("blob.before-copy")
                     yield Path(name), file
                 finally:
                     Path(name).unlink(missing_ok=True)
@@ -62,7 +64,9 @@ class StagingFolder:
             IntegrityError: `target` exists.
             OSError: the disk refused.
         """
+        failpoint("blob.after-copy")
         _make_durable(scratch)
+        failpoint("blob.after-sync")
         target.parent.mkdir(parents=True, exist_ok=True)
         if is_replacing:
             scratch.replace(target)
@@ -71,8 +75,10 @@ class StagingFolder:
                 os.link(scratch, target)
             except FileExistsError as error:
                 raise IntegrityError(f"{target} exists, and what is written is never written again") from error
+        failpoint("blob.after-link")
         fsync_folder(target.parent)
         fsync_folder(target.parent.parent)
+        failpoint("blob.after-publish")
 
 
 def _make_durable(path: Path) -> None:

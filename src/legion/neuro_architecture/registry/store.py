@@ -368,15 +368,16 @@ class ArchitectureRegistry:
         return None if number is None else self._ledger.snapshot(number)
 
     def _number(self, key: str) -> int | None:
+        self._ledger.catch_up()
+        index = self._ledger.index
         name = key.removeprefix("sha256:")
-        with self._reading() as index:
-            if _HEX.fullmatch(name):
-                if len(name) == SEMANTIC_HASH_HEX_DIGITS and name == key:
-                    return index.latest(name)
-                if len(name) == _DIGEST_HEX_DIGITS:
-                    return index.by_digest("sha256:" + name)
-            digest = index.alias(key)
-            return None if digest is None else index.by_digest(digest)
+        if _HEX.fullmatch(name):
+            if len(name) == SEMANTIC_HASH_HEX_DIGITS and name == key:
+                return index.latest(name)
+            if len(name) == _DIGEST_HEX_DIGITS:
+                return index.by_digest("sha256:" + name)
+        digest = index.alias(key)
+        return None if digest is None else index.by_digest(digest)
 
     def resolve(self, key: str) -> ArchitectureSnapshot:
         """`get`, and also the one snapshot whose digest begins so.

@@ -19,6 +19,7 @@ from legion.neuro_architecture.registry.translog import Damage
 
 __all__ = ["Finding", "VerificationReport", "verify_registry"]
 
+_DECODE: Final = json.JSONDecoder().decode
 _SNAPSHOT: Final = b'"kind":"snapshot","snapshot":'
 
 
@@ -160,7 +161,7 @@ class _Story:
     def _snapshot(self, content: bytes) -> str | None:
         """A revision must follow the one before. The snapshot stands last in its entry, in canonical form."""
         raw = content[content.index(_SNAPSHOT) + len(_SNAPSHOT) : -1]
-        snapshot = json.loads(raw)
+        snapshot = _DECODE(raw.decode())
         digest = hashlib.sha256(raw)
         name = snapshot["semantic_hash"]
         revision, parent = self.latest.get(name, (0, None))

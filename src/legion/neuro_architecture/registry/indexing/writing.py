@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from typing import Final
 
+from legion.neuro_architecture.registry.failpoints import failpoint
 from legion.neuro_architecture.registry.indexing.database import Session
 from legion.neuro_architecture.registry.indexing.rows import Batch, Change, SnapshotRow, packed
 from legion.neuro_architecture.registry.indexing.schema import TABLES
@@ -42,6 +43,7 @@ def write_batch(session: Session, batch: Batch) -> None:
 
     Snapshots go first, then what changes them, in order: an entry can speak of earlier snapshots only.
     """
+    failpoint("index.before-rows")
     session.insert("snapshots", SnapshotRow._fields, batch.snapshots)
     session.insert("tags", ("tag", "number"), sorted(batch.tags))
     session.insert("metrics", ("name", "number", "value"), sorted(batch.metrics))
@@ -51,7 +53,9 @@ def write_batch(session: Session, batch: Batch) -> None:
     session.run_many(_REFER, sorted(batch.blobs.items()))
     for number, change in batch.changes:
         _change(session, number, change)
+    failpoint("index.before-position")
     session.run(_MOVE, (batch.stop, batch.leaf))
+    failpoint("index.after-position")
 
 
 def empty_all(session: Session) -> None:

@@ -119,7 +119,9 @@ class LogMemory:
             failpoint("log.before-key")
             descriptor = os.open(self.key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                os.write(descriptor, f"{signer.secret()}\n".encode())
+                content = f"{signer.secret()}\n".encode()
+                while content:  # a disk may take less than it was given
+                    content = content[os.write(descriptor, content) :]
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

@@ -61,6 +61,7 @@ class Segment:
 
     def __init__(self, path: Path, first: int) -> None:
         self.path = path
+        self.name = str(path)
         self.first = first
         self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         self.inode = os.fstat(self.descriptor).st_ino
@@ -163,6 +164,7 @@ class Segments:
 
     def __init__(self, folder: Path, roll_bytes: int = SEGMENT_BYTES) -> None:
         self.folder = folder / "segments"
+        self._prefix = str(self.folder) + os.sep
         self._roll_bytes = roll_bytes
         self._segments: list[Segment] = []
         self._firsts: list[int] = []
@@ -199,6 +201,14 @@ class Segments:
         self._segments.append(segment)
         self._firsts.append(first)
         return segment
+
+    def has(self, first: int) -> bool:
+        """Whether a segment that begins with this entry is there; asked at every refresh, hence by plain text."""
+        try:
+            os.lstat(f"{self._prefix}{first:08d}.seg")
+        except OSError as error:
+            return error.errno != errno.ENOENT
+        return True
 
     def drop_tail(self) -> None:
         """Forgets the last segment, which holds no commit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, final
@@ -100,7 +101,7 @@ class LogState:
         if tail is None:
             return True
         try:
-            status = tail.path.lstat()
+            status = os.lstat(tail.name)
         except OSError:
             return False
         return status.st_ino == tail.inode and status.st_size >= tail.stop_bytes
@@ -221,7 +222,7 @@ class LogState:
         """The segment in which something new stands, or None."""
         tail = self.segments.tail
         if tail is None or (tail.size_bytes() == tail.stop_bytes and tail.first != self.size):
-            tail = self.segments.add(self.size)
+            tail = self.segments.add(self.size) if self.segments.has(self.size) else None
             if tail is not None:
                 tail.offsets.replace(b"")  # its records are made as its commits are read
         return tail
