@@ -97,11 +97,12 @@ def test_flipped_bytes_of_tiles_are_found_and_located(tmp_path):
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(4 * 3600)
 def test_every_flipped_byte_of_a_64_kb_store_is_found_and_located(tmp_path):
     folder, keys = tmp_path / "registry", tmp_path / "keys"
-    fill(folder, keys, [1, 40, 7, 200, 1, 90, 3, 60, 11, 30, 25], 14_000)
+    fill(folder, keys, [1, 40, 7, 200, 1, 90, 3, 60, 11, 30, 25] * 2, 14_000)
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    assert sum(path.stat().st_size for path in paths) >= 48_000
+    assert sum(path.stat().st_size for path in paths) >= 64_000
     assert_flips_are_located(folder, keys, paths)
 
 

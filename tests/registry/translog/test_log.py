@@ -132,6 +132,44 @@ def test_segments_roll_between_commits_and_are_named_by_their_first_entry(filled
     assert all(path.stat().st_size >= 900 for path in sorted((folder / "segments").glob("*.seg"))[:-1])
 
 
+def test_a_commit_is_one_write_and_one_sync_of_the_segment(log, folder, monkeypatch):
+    log.append([b"first"])
+    (segment,) = (folder / "segments").glob("*.seg")
+    writes, syncs, real_write, real_sync = [], [], os.pwrite, os.fdatasync
+
+    def pwrite(descriptor, content, offset):
+        if os.fstat(descriptor).st_ino == segment.stat().st_ino:
+            writes.append(len(content))
+        return real_write(descriptor, content, offset)
+
+    def fdatasync(descriptor):
+        syncs.append((os.fstat(descriptor).st_ino, segment.stat().st_size))
+        real_sync(descriptor)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    before = segment.stat().st_size
+    log.append([b"second", b"third"])
+    status = segment.stat()
+    assert writes == [status.st_size - before]
+    assert syncs == [(status.st_ino, status.st_size)]  # after the write, and nothing else is waited for
+
+
+def test_the_name_of_a_segment_is_durable_before_its_first_commit_is_written(log, folder, monkeypatch):
+    synced = []
+    real = os.fsync
+
+    def fsync(descriptor):
+        sizes = [path.stat().st_size for path in (folder / "segments").glob("*.seg")]
+        synced.append((os.fstat(descriptor).st_ino, sizes))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    log.append([b"first"])
+    for parent in (folder / "segments", folder):
+        assert (parent.stat().st_ino, [0]) in synced
+
+
 def test_a_reader_follows_a_writer_over_segments_without_opening_anew(reopen):
     writer, reader = reopen(segment_bytes=900), reopen()
     assert reader.refresh() == 0
