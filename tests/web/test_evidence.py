@@ -73,6 +73,16 @@ def test_a_part_of_the_entries_is_that_part(long, reader):
         assert part.content.splitlines() == everything[start:stop]
 
 
+def test_an_entry_damaged_on_the_way_breaks_the_answer_off(long, reader):
+    assert reader.get("/v1/entries").status_code == 200
+    (segment,) = (long.root / "segments").glob("*.seg")
+    content = segment.read_bytes()
+    place = content.rindex(b'"version":"299"')
+    segment.write_bytes(content[:place] + content[place:].replace(b"299", b"298", 1))
+    with pytest.raises(RuntimeError, match="response already started"):
+        reader.get("/v1/entries")
+
+
 @pytest.mark.parametrize("parameters", [{"start": 4}, {"start": 2, "stop": 1}, {"stop": 4}, {"start": -1}])
 def test_entries_that_are_not_there_are_refused_before_anything_is_sent(filled, reader, refused, parameters):
     refused(reader.get("/v1/entries", params=parameters), 400)
