@@ -94,8 +94,10 @@ def test_a_body_above_the_bound_is_refused_by_name(registry, writer, refused):
         (b"{", "the body"),
     ],
 )
-def test_odd_json_is_refused_by_name(writer, refused, body, said):
-    assert said in refused(writer.post("/v1/snapshots", content=body, headers=JSON), 400)["detail"]
+def test_odd_json_is_refused_by_name_whatever_it_is_called(writer, refused, body, said):
+    for kind in ("application/json", "application/vnd.legion+json", "text/plain"):
+        answer = writer.post("/v1/snapshots", content=body, headers={"Content-Type": kind})
+        assert said in refused(answer, 400)["detail"]
 
 
 def test_a_body_of_another_kind_is_refused(writer, refused):

@@ -70,7 +70,7 @@ def test_nothing_prints_a_token():
         ("127.1.2.3", True),
         ("::1", True),
         ("localhost", True),
-        ("0.0.0.0", False),
+        ("0.0.0.0", False),  # noqa: S104
         ("::", False),
         ("192.0.2.1", False),
         ("localhost.example", False),
@@ -92,7 +92,7 @@ def _serve(registry, keys, warned=None, **options):
 
 def test_others_are_served_only_where_a_token_says_who_writes(registry, keys):
     with pytest.raises(UsageError, match="no token is configured"):
-        _serve(registry, keys, host="0.0.0.0")
+        _serve(registry, keys, host="0.0.0.0")  # noqa: S104
     warned = []
     with pytest.raises(WorldError, match="cannot listen"):  # an address for documentation is nobody's
         _serve(registry, keys, warned, host="192.0.2.1", token=WriteToken.of(TOKEN, where="here"))

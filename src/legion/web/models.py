@@ -1,4 +1,7 @@
-"""What goes over the wire: typed, documented, with an example each."""
+"""What goes over the wire: typed, documented, with an example each.
+
+Examples hold no null: FastAPI leaves it out of the document, and the example would not fit its schema.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +46,13 @@ _VKEY: Final = "legion.registry/0123456789abcdef+1a2b3c4d+AbC..."
 _SNAPSHOT: Final[dict[str, Any]] = {
     "version": "4.1.0",
     "semantic_hash": _HASH,
-    "revision": 1,
+    "revision": 2,
     "config": {"strategy": "LoRA", "rank": 8},
     "metrics": {"accuracy": 0.84},
     "provenance": {"commit": "0f1e2d3"},
     "tags": ["production"],
     "blobs": {"adapter_model.safetensors": _OLDER},
-    "parent": None,
+    "parent": _OLDER,
     "created_at": _WHEN,
 }
 _RESOURCE: Final[dict[str, Any]] = {
@@ -93,7 +96,7 @@ class SnapshotPage(Value):
         next: What to give as `after` for the page behind this one; None where this is the last.
     """
 
-    model_config = _example(snapshots=[_RESOURCE], next=None)
+    model_config = _example(snapshots=[_RESOURCE], next=41)
 
     snapshots: tuple[SnapshotResource, ...]
     next: int | None
@@ -205,8 +208,8 @@ class DiffResource(Value):
         kinship="next revision",
         is_empty=False,
         level=0.95,
-        is_same_examples=None,
-        version=None,
+        is_same_examples=True,
+        version={"path": "version", "before": "4.0.0", "after": "4.1.0"},
         architecture=[{"path": "rank", "before": 4, "after": 8}],
         metrics=[],
         sections={"code": []},
