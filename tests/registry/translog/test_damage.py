@@ -56,7 +56,7 @@ def assert_flips_are_located(folder, keys, paths, step=1):
             assert located, (name, at, [str(damage) for damage in damages])
             if name.endswith(".seg"):
                 assert located[0].entry is not None
-                assert located[0].stop - located[0].start < 500
+                assert located[0].stop - located[0].start < 500, (name, at, [str(damage) for damage in damages])
         path.write_bytes(content)
     assert check(folder, keys) == []
 
@@ -183,6 +183,18 @@ def test_an_entry_that_is_deleted_duplicated_or_moved_is_found_and_located(store
 
 def content_of(content, frames):
     return [content[start + 5 : stop] for start, stop in frames[:-1]]
+
+
+def test_a_length_that_swallows_whole_entries_is_located_at_its_own_entry(store):
+    folder, keys = store
+    path, number, frames = find_commit(folder, 5)
+    content = bytearray(path.read_bytes())
+    start, stop = frames[1][0], frames[3][1]
+    content[start + 1 : start + 5] = (stop - start - 5).to_bytes(4, "big")
+    path.write_bytes(content)
+    (damage,) = check(folder, keys)
+    assert (damage.problem, damage.entry, damage.stop_entry) == ("altered", number + 1, number + 2)
+    assert (damage.start, damage.stop) == frames[1]
 
 
 def find_commit(folder, size):

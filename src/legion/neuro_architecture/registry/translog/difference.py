@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import final
 
 from legion.neuro_architecture.registry.translog.damage import Damage, Problem
@@ -90,6 +90,8 @@ def compare_frames(stretch: Stretch, frames: list[Frame]) -> None:
     tail = 0
     while tail < min(len(leaves), len(hints)) - head and _agree(leaves[-1 - tail], hints[-1 - tail]):
         tail += 1
+    if _take_places(stretch, entries[head : len(entries) - tail], len(hints) - head - tail):
+        return
     for place in range(head):
         stretch.good[stretch.number + place] = leaves[place]
     for place in range(1, tail + 1):
@@ -102,6 +104,20 @@ def compare_frames(stretch: Stretch, frames: list[Frame]) -> None:
             if frame.start != stretch.signed:
                 stretch.report_note(frame.start, frame.stop, first, number)
             first = number
+
+
+def _take_places(stretch: Stretch, frames: list[Frame], num_wanted: int) -> bool:
+    """Whether places tell more than frames: one with a damaged length may swallow others without a trace."""
+    if not frames or not num_wanted or len(frames) == num_wanted:
+        return False
+    trial = replace(stretch, damages=[], good={})
+    compare_places(trial)
+    span = sum((damage.stop or 0) - (damage.start or 0) for damage in trial.damages)
+    if any(damage.problem != "altered" for damage in trial.damages) or span >= frames[-1].stop - frames[0].start:
+        return False
+    stretch.damages += trial.damages
+    stretch.good |= trial.good
+    return True
 
 
 def _agree(leaf: bytes, hint: bytes | None) -> bool:
