@@ -13,6 +13,7 @@ check. Wall time of one thread, the medians and 99th percentiles beside them; wh
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import resource
@@ -99,7 +100,7 @@ def _fill(registry: ArchitectureRegistry, digests: bytearray, start: int, stop: 
 
     def fill() -> None:
         rest = drafts()
-        while batch := [each for each, _ in zip(rest, range(5_000), strict=False)]:
+        while batch := list(itertools.islice(rest, 5_000)):
             for snapshot in registry.register_all(batch):
                 digests.extend(bytes.fromhex(snapshot.digest[7:]))
             print(f"registered {len(digests) // _DIGEST_BYTES}", file=sys.stderr, flush=True)
