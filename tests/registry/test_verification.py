@@ -121,3 +121,22 @@ def test_truncated_log_stops_every_read(filled, root):
     assert ArchitectureRegistry(root).verify().findings
     with pytest.raises(IntegrityError):
         ArchitectureRegistry(root).list_all()
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {},
+        {"parent": "sha256:" + "1" * 64, "revision": 9, "semantic_hash": "0" * 16},
+        {"note": ',"revision":7,"semantic_hash":"0123456789abcdef"', "revision": 3},
+        {"deep": {"parent": None, "provenance": {"revision": 5}}},
+    ],
+)
+def test_words_of_the_record_inside_its_evidence_confuse_no_check(registry, weights, metrics):
+    """What is read off the bytes is what stands in the record, not what its evidence happens to say."""
+    for version in "123":
+        registry.register(version, {"strategy": "LoRA"}, metrics, {"parent": metrics, "revision": 2}, ["a"])
+    registry.register("4", {"strategy": "LoRA"}, metrics, files={weights.name: weights})
+    report = registry.verify()
+    assert report.problems == []
+    assert report.num_blobs == 1

@@ -386,3 +386,15 @@ class LogMachine(RuleBasedStateMachine):
 
 TestLogAgainstAList = LogMachine.TestCase
 TestLogAgainstAList.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
+
+
+def test_any_range_of_entries_is_read_as_it_was_written(reopen):
+    """Over whole hash tiles, the open one, and both."""
+    log = reopen()
+    entries = [b"%d" % number for number in range(600)]
+    log.append(entries[:500])
+    log.append(entries[500:])
+    for start in range(0, 600, 47):
+        for stop in (start, start + 1, min(start + 255, 600), 512, 513, 600):
+            if stop >= start:
+                assert list(reopen().read_range(start, stop)) == entries[start:stop]

@@ -219,7 +219,7 @@ class TransparencyLog:
             last = min(first + _BLOCK, stop)
             with self._lock:
                 entries = self._state.segments.payloads(first, last)
-                leaves = [self._state.tree.leaf(number) for number in range(first, last)]
+                leaves = self._state.tree.leaves(first, last)
             if entries is None or any(hash_leaf(entry) != leaf for entry, leaf in zip(entries, leaves, strict=True)):
                 yield from (self.read(number) for number in range(first, last))
             else:

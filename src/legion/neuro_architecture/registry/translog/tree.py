@@ -204,6 +204,17 @@ class TileTree:
         at = number % TILE_WIDTH * HASH_BYTES
         return self._tile(0, number // TILE_WIDTH)[0][at : at + HASH_BYTES]
 
+    def leaves(self, first: int, last: int) -> list[bytes]:
+        """The leaf hashes of the entries from `first` to `last`."""
+        full = self.size - self.size % TILE_WIDTH
+        rows = b"".join(
+            self._tile(0, tile)[0] for tile in range(first // TILE_WIDTH, -(-min(last, full) // TILE_WIDTH))
+        )
+        if last > full:
+            rows += bytes(self._rows[0])
+        skipped = first % TILE_WIDTH * HASH_BYTES if first < full else (first - full) * HASH_BYTES
+        return [rows[at : at + HASH_BYTES] for at in range(skipped, skipped + (last - first) * HASH_BYTES, HASH_BYTES)]
+
     def root(self, size: int | None = None) -> bytes:
         """The root of the tree as it was at `size` leaves, 32 bytes."""
         if size is None or size == self.size:
