@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
+from legion.foundation.canonical import canonical_json
 from legion.foundation.errors import IntegrityError, InvalidValueError, RefusedError, UnknownNameError
+from legion.foundation.settings import Settings
 from legion.neuro_architecture import ArchitectureRegistry
 from legion.neuro_architecture.registry import SnapshotDraft, verify_bundle
+from legion.neuro_architecture.registry.translog import TransparencyLog
 
 
 def files_of(root: Path) -> dict[str, bytes]:
@@ -398,3 +401,15 @@ def test_only_blobs_that_nothing_names_are_collected(filled, root):
     assert blob.exists()
     assert [entry.kind for entry in filled.entries(3)] == ["deletion"]
     assert filled.verify().is_clean
+
+
+def test_an_entry_is_written_as_its_canonical_json(registry):
+    registry.register("é 1", {"strategy": "LoRA"}, {"accuracy": 1e-9, "whole": 2.0, "text": 'a "b"'}, tags=["x/y", "ü"])
+    registry.register_all(
+        [SnapshotDraft(version="2", config={"strategy": "MoE"}, metrics={"n": number}) for number in range(3)]
+    )
+    registry.tag(registry.list_all()[0].digest, add=["later"])
+    log = TransparencyLog(registry.root, keys=Settings.load().keys)
+    for number, entry in enumerate(registry.entries()):
+        assert log.refresh() == 5
+        assert log.read(number) == canonical_json(entry.to_dict())

@@ -72,9 +72,12 @@ def _plain(value: Any) -> Any:
     if kind is str or kind is bool or value is None:
         return value
     if kind is dict:
-        if not all(type(key) is str for key in value):
-            raise _NotPlainError
-        return {key: item if type(item) is str else _plain(item) for key, item in value.items()}
+        plain = {}
+        for key, item in value.items():
+            if type(key) is not str:
+                raise _NotPlainError
+            plain[key] = item if type(item) is str else _plain(item)
+        return plain
     if kind is list or kind is tuple:
         return [item if type(item) is str else _plain(item) for item in value]
     if kind is int and -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER:

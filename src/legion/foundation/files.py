@@ -142,8 +142,11 @@ def exclusive_lock(path: Path, *, refusal: str | None = None) -> Iterator[None]:
     Raises:
         WorldError: somebody else holds the lock; the message is `refusal`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _lock(descriptor, path, refusal)
         yield

@@ -37,6 +37,7 @@ _MAX_FILE_DEPTH: Final = 64
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _ALIAS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HASH: Final = re.compile(r"[0-9a-f]{12,64}")
+_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]*(?:[/:][A-Za-z0-9][A-Za-z0-9 ._-]*)*")  # climbs nowhere
 _TEXT_SUFFIXES: Final = (".txt", ".md", ".toml", ".csv")
 _JSON_SUFFIX: Final = ".json"
 _LINES_SUFFIX: Final = ".jsonl"
@@ -97,6 +98,8 @@ def _climbless(label: str, what: str) -> str:
 
     `task/summarization` passes; `../x`, `/etc/passwd`, `a//b`, `C:\x` and what decodes to such a thing do not.
     """
+    if _WORD.fullmatch(label):
+        return label
     for reading in (label, unicodedata.normalize("NFKC", unquote(unquote(label)))):
         parts = re.split("[/:]", reading)
         is_path = "/" in reading and any(not part.strip(" ") for part in parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import final
 
+from legion.foundation.canonical import canonical_json, digest_bytes
 from legion.foundation.errors import UnknownNameError
 from legion.neuro_architecture.registry.indexing import RegistryIndex, content_name
 from legion.neuro_architecture.spec.entries import AliasEntry, AnyEntry, SnapshotEntry, TagsEntry
@@ -35,6 +36,7 @@ class Desk:
         self._aliases: dict[str, str | None] = {}
         self._tags: dict[str, tuple[str, ...]] = {}
         self._keys: set[str] = set()
+        self._written: dict[int, bytes] = {}
 
     def add(self, entry: AnyEntry) -> None:
         """Writes the entry; what is asked from now on knows of it."""
@@ -43,8 +45,23 @@ class Desk:
 
     def add_snapshot(self, entry: SnapshotEntry, content: str) -> None:
         """Writes the entry of a snapshot whose content has this name, which is not made again."""
+        raw = canonical_json(entry.snapshot.to_dict())
+        self._written[len(self.entries)] = raw
         self.entries.append(entry)
-        self._note_snapshot(entry.snapshot, content)
+        self._note_snapshot(entry.snapshot, content, digest_bytes(raw))
+        if entry.key is not None:
+            self._keys.add(entry.key)
+
+    def contents(self) -> list[bytes]:
+        """Canonical JSON of each entry; a snapshot, which is written already, stands last in its entry."""
+        return [self._content(place, entry) for place, entry in enumerate(self.entries)]
+
+    def _content(self, place: int, entry: AnyEntry) -> bytes:
+        raw = self._written.get(place)
+        if raw is None:
+            return canonical_json(entry.to_dict())
+        head = canonical_json({"at": entry.at, "by": entry.by, "key": entry.key, "kind": entry.kind})
+        return head[:-1] + b',"snapshot":' + raw + b"}"
 
     def take_back(self, mark: int) -> None:
         """Forgets all entries from the `mark`-th on."""
@@ -61,7 +78,7 @@ class Desk:
             self._keys.add(entry.key)
         match entry:
             case SnapshotEntry(snapshot=snapshot):
-                self._note_snapshot(snapshot, content_name(snapshot))
+                self._note_snapshot(snapshot, content_name(snapshot), snapshot.digest)
             case TagsEntry(snapshot=digest, added=added, removed=removed):
                 self._tags[digest] = tuple(sorted((set(self.tags(digest)) - set(removed)) | set(added)))
             case AliasEntry(alias=alias, snapshot=digest):
@@ -69,8 +86,7 @@ class Desk:
             case _:
                 pass  # approvals, verdicts, rollouts and deletions decide nothing here
 
-    def _note_snapshot(self, snapshot: ArchitectureSnapshot, content: str) -> None:
-        digest = snapshot.digest
+    def _note_snapshot(self, snapshot: ArchitectureSnapshot, content: str, digest: str) -> None:
         self._by_content.setdefault(content, snapshot)
         self._by_digest[digest] = snapshot
         self._latest[snapshot.semantic_hash] = (snapshot, digest)

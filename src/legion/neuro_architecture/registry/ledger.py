@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, final
 
-from legion.foundation.canonical import canonical_json, parse_canonical
+from legion.foundation.canonical import parse_canonical
 from legion.foundation.errors import IntegrityError, InvalidValueError, UsageError, WorldError
 from legion.foundation.files import exclusive_lock
 from legion.neuro_architecture.registry.desk import Desk
@@ -137,7 +137,7 @@ class Ledger:
             work(desk)
             if not desk.entries:
                 return
-            contents = [canonical_json(entry.to_dict()) for entry in desk.entries]
+            contents = desk.contents()
             with _disk("cannot write the entries; nothing was committed"):
                 failpoint("commit.before-append")
                 written = self.log.append(contents)

@@ -178,8 +178,7 @@ class LogMemory:
         """Remembers a durable checkpoint where it is the largest; a file that cannot be written is a warning."""
         try:
             failpoint("log.before-remember")
-            _make_private(self._keys)
-            descriptor = os.open(self.seen_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = self._open_seen()
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 sizes = self._sizes(os.pread(descriptor, 2 * _SLOT_BYTES, 0).ljust(2 * _SLOT_BYTES, b"\0"))
@@ -196,6 +195,14 @@ class LogMemory:
             failpoint("log.after-remember")
         except OSError as error:
             log.warning("cannot remember the checkpoint of %s: %s", self.origin, error)
+
+    def _open_seen(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            return os.open(self.seen_path, flags, 0o644)
+        except FileNotFoundError:
+            _make_private(self._keys)
+            return os.open(self.seen_path, flags, 0o644)
 
     def _sizes(self, content: bytes) -> list[int]:
         if content != self._slots[0]:
