@@ -4,6 +4,7 @@ import math
 import os
 import pickle
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -413,3 +414,20 @@ def test_an_entry_is_written_as_its_canonical_json(registry):
     for number, entry in enumerate(registry.entries()):
         assert log.refresh() == 5
         assert log.read(number) == canonical_json(entry.to_dict())
+
+
+def test_one_key_is_one_entry_however_often_it_is_written_at_once(filled):
+    """Threads that share a commit are told the number of the one entry too."""
+    first = filled.list_all()[0]
+    numbers: list[int] = []
+
+    def approve():
+        numbers.append(filled.approve(first.digest, is_approved=True, by="ada", idempotency_key="once"))
+
+    threads = [threading.Thread(target=approve) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert numbers == [3] * 8
+    assert filled.checkpoint().size == 4

@@ -21,9 +21,11 @@ class Desk:
     Args:
         index: What stands.
         read: The snapshot of an entry, by its number.
+        first: Number of the first entry of this commit.
     """
 
-    def __init__(self, index: RegistryIndex, read: Callable[[int], ArchitectureSnapshot]) -> None:
+    def __init__(self, index: RegistryIndex, read: Callable[[int], ArchitectureSnapshot], first: int) -> None:
+        self._first = first
         self._index = index
         self._read = read
         self.entries: list[AnyEntry] = []
@@ -35,7 +37,7 @@ class Desk:
         self._latest: dict[str, tuple[ArchitectureSnapshot, str]] = {}
         self._aliases: dict[str, str | None] = {}
         self._tags: dict[str, tuple[str, ...]] = {}
-        self._keys: set[str] = set()
+        self._keys: dict[str, int] = {}
         self._written: dict[int, bytes] = {}
 
     def add(self, entry: AnyEntry) -> None:
@@ -50,7 +52,7 @@ class Desk:
         self.entries.append(entry)
         self._note_snapshot(entry.snapshot, content, digest_bytes(raw))
         if entry.key is not None:
-            self._keys.add(entry.key)
+            self._keys.setdefault(entry.key, self._first + len(self.entries) - 1)
 
     def contents(self) -> list[bytes]:
         """Canonical JSON of each entry; a snapshot, which is written already, stands last in its entry."""
@@ -75,7 +77,7 @@ class Desk:
 
     def _note(self, entry: AnyEntry) -> None:
         if entry.key is not None:
-            self._keys.add(entry.key)
+            self._keys.setdefault(entry.key, self._first + len(self.entries) - 1)
         match entry:
             case SnapshotEntry(snapshot=snapshot):
                 self._note_snapshot(snapshot, content_name(snapshot), snapshot.digest)
@@ -131,9 +133,16 @@ class Desk:
         """Digest of what an alias names."""
         return self._aliases[name] if name in self._aliases else self._index.alias(name)
 
-    def has_key(self, key: str | None) -> bool:
-        """Whether an entry with this idempotency key stands."""
-        return key is not None and (key in self._keys or self._index.by_key(key) is not None)
+    def number_of(self, key: str | None) -> int | None:
+        """Number of the entry with this idempotency key, in the log or in this commit."""
+        if key is None:
+            return None
+        return self._keys[key] if key in self._keys else self._index.by_key(key)
+
+    @property
+    def next_number(self) -> int:
+        """Number of the entry that is written next."""
+        return self._first + len(self.entries)
 
     def _at(self, number: int | None) -> ArchitectureSnapshot | None:
         return None if number is None else self._read(number)

@@ -133,7 +133,7 @@ class Ledger:
         """
         with exclusive_lock(self._lock):
             self.catch_up(is_writing=True)
-            desk = Desk(self.index, self.snapshot)
+            desk = Desk(self.index, self.snapshot, self.log.size)
             work(desk)
             if not desk.entries:
                 return

@@ -57,6 +57,7 @@ _LEAST_PREFIX: Final = 4
 _BATCH: Final = 5_000
 _DIGEST_HEX_DIGITS: Final = 64
 _SHOWN: Final = 5
+_NEWEST: Final = 64  # entries that are looked through for names to suggest
 
 
 @final
@@ -302,18 +303,15 @@ class ArchitectureRegistry:
         return self._note(RolloutEntry.parse(entry, what="rollout"))
 
     def _note(self, entry: AnyEntry) -> int:
-        before: list[int] = []
-
-        def write(desk: Desk) -> None:
-            if desk.has_key(entry.key):
-                standing = self._ledger.index.by_key(entry.key or "")
-                before.append(self._ledger.log.size if standing is None else standing)
-                return
-            before.append(self._ledger.log.size + len(desk.entries))
+        def write(desk: Desk) -> int:
+            standing = desk.number_of(entry.key)
+            if standing is not None:
+                return standing
+            number = desk.next_number
             desk.add(entry)
+            return number
 
-        self._queue.run(write)
-        return before[0]
+        return self._queue.run(write)
 
     def restore_snapshot(self, key: str) -> ArchitectureSnapshot:
         """Makes what an earlier snapshot says the newest revision of its architecture again; history stays as it is.
@@ -402,7 +400,7 @@ class ArchitectureRegistry:
                 hint="write more of it",
             )
         with self._reading() as index:
-            newest = list(index.snapshots())[-_SHOWN:]
+            newest = list(index.snapshots(after=self._ledger.log.size - _NEWEST))[-_SHOWN:]
             near = [*index.aliases(), *(short(self._ledger.snapshot(number).digest) for number in newest)]
         raise UnknownNameError.of("snapshot", key, near, hint="list them: legion registry ls")
 
