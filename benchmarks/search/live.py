@@ -7,7 +7,7 @@
 attention, the base kept in memory). `ours`: `legion search`. All train to 108 steps on movie sentiment at most, are
 judged on the same 256 validation examples, and pay for everything but the last part: on the test split each trial that
 is on its arm's front when it ends is measured anew, with the clock stopped. From that moocore takes the hypervolumes
-that are compared.
+that are compared. On a GPU (`LEGION_DEVICE`, by default where there is one) both baselines train with `bf16=True`.
 
 Run on an otherwise idle machine, after `make assets` and `legion data prepare`. Every finished trial is appended to
 `search-live.jsonl`; arms that are there already are not run again.
@@ -38,6 +38,7 @@ from legion.cli.progress import TerminalProgress
 from legion.foundation.clock import SystemClock, rfc3339
 from legion.foundation.files import write_json
 from legion.foundation.machine import describe_machine
+from legion.foundation.revision import describe_revision
 from legion.foundation.settings import Settings
 from legion.neuro_architecture.adapters import build_adapter, load_adapter
 from legion.neuro_architecture.data.base_models import resolve_base
@@ -52,6 +53,7 @@ from legion.neuro_architecture.trainer import TrainerConfig, watched_examples
 VALIDATION_EXAMPLES: Final = 256
 RUNGS: Final = (12, 36)
 _MAX_TOKENS: Final = 256
+_BATCH: Final = 32
 _MUSTS: Final = {"b0": 40.0, "moasha": 5.0}
 
 
@@ -78,10 +80,12 @@ class Stopwatch:
 class Arena:
     """What all arms are given: space, data, and the file that their finished trials go to."""
 
-    def __init__(self, settings: Settings, out: Path, steps: int) -> None:
+    def __init__(self, settings: Settings, out: Path, steps: int, base: str | None = None) -> None:
         self.settings = settings
+        self.device = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
         self.steps = steps
-        recipe = StudyRecipe.parse({"name": "live", "objectives": OBJECTIVES}, what="live")
+        self.recipe = {"name": "live", "objectives": OBJECTIVES, "base": base}
+        recipe = StudyRecipe.parse(self.recipe, what="live")
         self.study = StudySpace(recipe, Criteria.of(OBJECTIVES, (), {}), settings)
         self.data = read_data(settings.workspace / "data" / "classification")
         self.base = resolve_base(self.study.problem.base.name, settings)
@@ -153,7 +157,8 @@ class HandTrainer:
         architecture, recipe = candidate
         transformers.set_seed(0)
         spec, steps = self._arena.data.spec, self._arena.steps
-        model = self._kept or load_model(self._arena.base, spec, dtype=torch.float32, is_eager=self._is_tuned)
+        is_eager = self._is_tuned and self._arena.device == "cpu"
+        model = self._kept or load_model(self._arena.base, spec, dtype=torch.float32, is_eager=is_eager)
         adapted = build_adapter(architecture).apply(model)
         arguments = TrainingArguments(
             output_dir=str(self._folder / "trainer"),
@@ -164,10 +169,11 @@ class HandTrainer:
             lr_scheduler_type=recipe.schedule,
             max_grad_norm=recipe.max_gradient_norm,
             per_device_train_batch_size=recipe.batch_size,
-            per_device_eval_batch_size=32,
+            per_device_eval_batch_size=_BATCH,
             save_strategy="no",
             report_to=[],
-            use_cpu=True,
+            use_cpu=self._arena.device == "cpu",
+            bf16=self._arena.device != "cpu",
             dataloader_pin_memory=False,
             disable_tqdm=True,
             seed=0,
@@ -286,9 +292,9 @@ def run_moasha(arena: Arena, trials: int, minutes: float, seed: int) -> None:
 def run_ours(arena: Arena, trials: int, minutes: float, seed: int) -> None:  # noqa: ARG001 - by the clock alone
     """`legion search`, for the same objectives, until the time is spent."""
     recipe = StudyRecipe.parse(
-        {
+        arena.recipe
+        | {
             "name": f"live-{seed}",
-            "objectives": OBJECTIVES,
             "seed": seed,
             "scheduler": {"steps": arena.steps, "rungs": [rung for rung in RUNGS if rung < arena.steps]},
             "training": {"validation_examples": VALIDATION_EXAMPLES},
@@ -319,12 +325,15 @@ def _ended_in(state: Any, name: str) -> int:
 
 def _test_accuracy(arena: Arena, run: RunFolder) -> float:
     model = load_adapter(arena.base.load(arena.data.spec), run.adapter_folder, base=arena.base.reference).eval()
-    rows = list_data(arena.data.test, arena.base.tokenizer(), arena.data.spec, _MAX_TOKENS)
+    model.to(arena.device)
+    tokenizer = arena.base.tokenizer()
+    rows = list_data(arena.data.test, tokenizer, arena.data.spec, _MAX_TOKENS)
     hits = 0
     with torch.inference_mode():
-        for row in rows:
-            inputs = {name: torch.tensor([row[name]]) for name in ("input_ids", "attention_mask")}
-            hits += int(model(**inputs).logits.argmax()) == row["labels"]
+        for start in range(0, len(rows), _BATCH):
+            batch = tokenizer.pad(rows[start : start + _BATCH], return_tensors="pt").to(arena.device)
+            answers = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.argmax(-1)
+            hits += int((answers == batch["labels"]).sum())
     return hits / len(rows)
 
 
@@ -339,25 +348,29 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--steps", type=int, default=FULL)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--base", help="folder of a base model to use in place of the embedded one")
     parser.add_argument("--workspace", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    arena = Arena(Settings.load(workspace=arguments.workspace), arguments.out, arguments.steps)
+    arena = Arena(Settings.load(workspace=arguments.workspace), arguments.out, arguments.steps, arguments.base)
     for name in arguments.arms:
         if not any(row["arm"] == name for row in arena.rows()):
             ARMS[name](arena, arguments.trials, arguments.minutes, arguments.seed)
-    report = summarise(arena.rows(), arena.study.criteria)
+    report = summarise(arena)
+    report["options"] = {name: getattr(arguments, name) for name in ("trials", "minutes", "steps", "seed")}
     write_json(arguments.out / "search-live.json", report)
     print(json.dumps(report, indent=2))
     return 0
 
 
-def summarise(rows: list[dict[str, Any]], criteria: Criteria) -> dict[str, Any]:
+def summarise(arena: Arena) -> dict[str, Any]:
     """Each arm's hypervolume over time on the test split, and when it had what b0 had at its end."""
     import moocore
 
+    rows = arena.rows()
+
     def losses(row: dict[str, Any]) -> tuple[float, ...]:
-        return criteria.losses({**row["predicted"], "accuracy": row["test_accuracy"]})
+        return arena.losses({**row["predicted"], "accuracy": row["test_accuracy"]})
 
     worst = np.asarray([losses(row | {"test_accuracy": 0.5})[1:] for row in rows]).max(axis=0)
     reference = np.append(-0.5, 1.1 * worst)
@@ -382,6 +395,9 @@ def summarise(rows: list[dict[str, Any]], criteria: Criteria) -> dict[str, Any]:
         "command": "python -m benchmarks.search.live",
         "written_at": rfc3339(SystemClock().now()),
         "machine": describe_machine(),
+        "device": arena.device if arena.device == "cpu" else torch.cuda.get_device_name(),
+        "base": arena.base.reference.to_dict(),
+        "revision": describe_revision(Path(__file__).parent),
         "threads": torch.get_num_threads(),
         "reference_point": reference.tolist(),
         "goal": goal,

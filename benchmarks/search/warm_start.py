@@ -1,6 +1,6 @@
 """What a study of another domain is worth: Amazon reviews after movie reviews, against Amazon reviews alone.
 
-    python -m benchmarks.search.warm_start [--trials 36] [--seeds 3] [--workspace DIR] [--out FILE]
+    python -m benchmarks.search.warm_start [--trials 36] [--seeds 3] [--jobs 1] [--workspace DIR] [--out FILE]
 
 For each seed one study on sentences of movie reviews, then two of the same budget on sentences of Amazon reviews:
 `cold` in a workspace of its own, `warm` beside the study on movies. Both are judged on the same validation examples,
@@ -8,7 +8,8 @@ against the reference point that the first of them fixed, by moocore. What is co
 the hypervolume that `cold` ends with, as a share of the cost at which `cold` has it: operations of training, and
 seconds. Where `warm` never has it the share is absent. Both domains are ratings of one study of its readers.
 
-Studies go on where they were stopped. Run on an otherwise idle machine, after `make assets`.
+Studies go on where they were stopped. Run after `make assets`; the seconds mean something on an otherwise idle machine
+and with one job, the operations always.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ import argparse
 import json
 import statistics
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
 import moocore
 import numpy as np
+import torch
 from benchmarks.search.ground import OBJECTIVES, RESULTS
 
 from legion.cli.progress import TerminalProgress
@@ -43,6 +48,7 @@ from legion.neuro_architecture.study.state import StudyState
 
 MUST: Final = 0.5
 _AMAZON: Final = "amazonReviewSnippets.tsv"
+_OPTIONS: Final = ("trials", "seeds", "steps", "base", "jobs")
 
 
 def main() -> int:
@@ -51,12 +57,19 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=36)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=108)
+    parser.add_argument("--base", default="minilm-l6", help="a folder to use in place of the embedded base model")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds side by side")
     parser.add_argument("--workspace", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=RESULTS / "search-warm-start.json")
     arguments = parser.parse_args()
     outer = Settings.load(workspace=arguments.workspace)
-    rows = [_seed(outer, seed, arguments) for seed in range(arguments.seeds)]
-    report = _report(rows)
+    seeds = range(arguments.seeds)
+    if arguments.jobs > 1:
+        with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
+            rows = list(pool.map(_seed, repeat(outer), seeds, repeat(arguments)))
+    else:
+        rows = [_seed(outer, seed, arguments) for seed in seeds]
+    report = _report(rows) | {"options": {name: getattr(arguments, name) for name in _OPTIONS}}
     write_json(arguments.out, report)
     print(json.dumps(report["shares"], indent=2))
     return 0 if report["is_met"] else 1
@@ -107,7 +120,7 @@ def _run(
             "name": name,
             "task": name,
             "data": data,
-            "base": "minilm-l6",
+            "base": arguments.base,
             "seed": seed,
             "objectives": OBJECTIVES,
             "scheduler": {"steps": arguments.steps, "rungs": rungs},
@@ -171,6 +184,7 @@ def _report(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "command": "python -m benchmarks.search.warm_start",
         "written_at": rfc3339(SystemClock().now()),
         "machine": describe_machine(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "revision": describe_revision(Path(__file__).parent),
         "must": MUST,
         "median_share_of_operations": median,
