@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
@@ -9,6 +10,8 @@ import torch
 from torch import Tensor
 
 __all__ = ["Recorder", "Studio"]
+
+log = logging.getLogger(__name__)
 
 # A step as a function of tensors alone; the same kernels on the same addresses whenever their shapes are the same.
 Work = Callable[[Mapping[str, Tensor]], Tensor]
@@ -31,7 +34,8 @@ class Studio:
 @final
 class Recorder:
     """Runs one group's steps. The first of a shape runs as it is; the second is recorded, and replayed from then on, so
-    that a shape seen once costs nothing more. What is recorded must neither draw numbers nor wait for the device.
+    that a shape seen once costs nothing more. What is recorded must neither draw numbers nor wait for the device. A
+    step that does wait, as a member's own layer may, is refused by the device when it is recorded; then none is.
 
     Args:
         studio: The pool's.
@@ -41,6 +45,7 @@ class Recorder:
         self._studio = studio
         self._seen: set[_Shape] = set()
         self._tapes: dict[_Shape, _Tape] = {}
+        self._is_refused = False
 
     @property
     def num_recorded(self) -> int:
@@ -53,13 +58,20 @@ class Recorder:
         stream, current = self._studio.stream, torch.cuda.current_stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
-            if shape in self._seen and shape not in self._tapes:
-                self._tapes[shape] = _Tape(self._studio, work, given)
+            if shape in self._seen and shape not in self._tapes and not self._is_refused:
+                self._record(shape, work, given)
             tape = self._tapes.get(shape)
             found = work(given) if tape is None else tape.play(given)
             self._seen.add(shape)
         current.wait_stream(stream)
         return found
+
+    def _record(self, shape: _Shape, work: Work, given: Mapping[str, Tensor]) -> None:
+        try:
+            self._tapes[shape] = _Tape(self._studio, work, given)
+        except RuntimeError as error:
+            self._is_refused = True
+            log.warning("steps cannot be recorded and run as they are: %s", str(error).splitlines()[0])
 
 
 @final

@@ -156,6 +156,7 @@ class Sites:
         rest = [place for place in range(self._size) if place not in own]
         if not rest:
             return torch.stack([owned[place] for place in range(self._size)])
-        shared = compute(x if x.shape[0] == 1 else x[rest])
+        # A list as an index would be copied to the device, which no recorded step may do.
+        shared = compute(x if x.shape[0] == 1 else torch.stack([x[place] for place in rest]))
         rows = {place: shared[0 if x.shape[0] == 1 else number] for number, place in enumerate(rest)}
         return torch.stack([owned[place] if place in own else rows[place] for place in range(self._size)])
