@@ -1,12 +1,13 @@
 """What a study of another domain is worth: Amazon reviews after movie reviews, against Amazon reviews alone.
 
-    python -m benchmarks.search.warm_start [--trials 36] [--seeds 3] [--jobs 1] [--workspace DIR] [--out FILE]
+    python -m benchmarks.search.warm_start [--trials 36] [--seeds 3] [--steps 108] [--jobs 1] [--workspace DIR] [--out FILE]
 
-For each seed one study on sentences of movie reviews, then two of the same budget on sentences of Amazon reviews:
-`cold` in a workspace of its own, `warm` beside the study on movies. Both are judged on the same validation examples,
-against the reference point that the first of them fixed, by moocore. What is compared is the cost at which `warm` has
-the hypervolume that `cold` ends with, as a share of the cost at which `cold` has it: operations of training, and
-seconds. Where `warm` never has it the share is absent. Both domains are ratings of one study of its readers.
+For each seed one study on sentences of movie reviews, of twice the trials, then two of the same budget on sentences of
+Amazon reviews: `cold` in a workspace of its own, `warm` beside the study on movies. Both are judged on the same
+validation examples, against the reference point that the first of them fixed, by moocore. What is compared is the cost
+at which `warm` has the hypervolume that `cold` ends with, as a share of the cost at which `cold` has it: operations of
+training, and seconds. Where `warm` never has it the share is absent. What both have at half of that cost is there too.
+Both domains are ratings of one study of its readers.
 
 Studies go on where they were stopped. Run after `make assets`; the seconds mean something on an otherwise idle machine
 and with one job, the operations always.
@@ -20,6 +21,7 @@ import statistics
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -48,6 +50,7 @@ from legion.neuro_architecture.study.state import StudyState
 
 MUST: Final = 0.5
 _AMAZON: Final = "amazonReviewSnippets.tsv"
+_BATCH: Final = 6
 _OPTIONS: Final = ("trials", "seeds", "steps", "base", "jobs")
 
 
@@ -84,9 +87,10 @@ def _seed(outer: Settings, seed: int, arguments: argparse.Namespace) -> dict[str
         settings.workspace.mkdir(parents=True, exist_ok=True)
         prepare_data(settings, ["classification"])
         _write_amazon(settings)
-    _run(places["warm"], "movies", "data/classification", seed, arguments, is_warm=False)
-    cold = _run(places["cold"], "amazon", "data/amazon", seed, arguments, is_warm=False)
-    warm = _run(places["warm"], "amazon", "data/amazon", seed, arguments, is_warm=True)
+    ours = partial(_run, seed=seed, arguments=arguments)
+    ours(places["warm"], "movies", "data/classification", num_trials=2 * arguments.trials, is_warm=False)
+    cold = ours(places["cold"], "amazon", "data/amazon", num_trials=arguments.trials, is_warm=False)
+    warm = ours(places["warm"], "amazon", "data/amazon", num_trials=arguments.trials, is_warm=True)
     return {"seed": seed, "cold": _course(cold, cold), "warm": _course(warm, cold), "earlier": _earlier(warm)}
 
 
@@ -112,7 +116,14 @@ def _write_amazon(settings: Settings) -> None:
 
 
 def _run(
-    settings: Settings, name: str, data: str, seed: int, arguments: argparse.Namespace, *, is_warm: bool
+    settings: Settings,
+    name: str,
+    data: str,
+    *,
+    seed: int,
+    arguments: argparse.Namespace,
+    num_trials: int,
+    is_warm: bool,
 ) -> StudyState:
     rungs = [rung for rung in (4, 12, 36) if rung < arguments.steps]
     recipe = StudyRecipe.parse(
@@ -123,6 +134,7 @@ def _run(
             "base": arguments.base,
             "seed": seed,
             "objectives": OBJECTIVES,
+            "generator": {"batch": _BATCH},
             "scheduler": {"steps": arguments.steps, "rungs": rungs},
             "final": {"top": 0},
             "warm_start": is_warm,
@@ -130,7 +142,7 @@ def _run(
         what="recipe",
     )
     search = Search(settings, recipe, progress=TerminalProgress(), say=lambda line: print(line, file=sys.stderr))
-    return search.run(parse_budget(f"{arguments.trials}trials"))
+    return search.run(parse_budget(f"{num_trials}trials"))
 
 
 def _course(state: StudyState, ruler: StudyState) -> dict[str, Any]:
@@ -177,6 +189,10 @@ def _report(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for measure in ("flops", "seconds"):
             there, here = reached["cold"], reached["warm"]
             share[measure] = None if there is None or here is None else round(here[measure] / there[measure], 3)
+        if reached["cold"] is not None:
+            share["at_half"] = {
+                name: _volume_at(row[name]["moments"], reached["cold"]["flops"] / 2) for name in ("cold", "warm")
+            }
         shares.append(share)
     known = [share["flops"] for share in shares if share["flops"] is not None]
     median = statistics.median(known) if len(known) > len(shares) / 2 else None
@@ -192,6 +208,11 @@ def _report(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "shares": shares,
         "rows": rows,
     }
+
+
+def _volume_at(moments: list[dict[str, Any]], flops: float) -> float:
+    """What had been reached by then."""
+    return max((moment["hypervolume"] for moment in moments if moment["flops"] <= flops), default=0.0)
 
 
 def _first(moments: list[dict[str, Any]], goal: float) -> dict[str, Any] | None:

@@ -16,7 +16,9 @@ _OWN: Final = 2.0
 _SMEAR: Final = 0.2
 
 
-def learnt_prior(space: PointSpace, good: Sequence[Point], likeness: float) -> PointSpace:
+def learnt_prior(
+    space: PointSpace, good: Sequence[Point], likeness: float, *, starts: Sequence[Point] = ()
+) -> PointSpace:
     """The space with a prior that leans towards where good points lie.
 
     Every weight becomes (1 - likeness) times its own and likeness times how often good points chose it, the latter
@@ -24,8 +26,9 @@ def learnt_prior(space: PointSpace, good: Sequence[Point], likeness: float) -> P
 
     Args:
         space: What may be proposed.
-        good: Points of the space, best first; the first are the new prior's starts.
+        good: Points of the space that were good elsewhere.
         likeness: From 0 to 1, how far elsewhere is like here.
+        starts: Those of them that are looked at first.
 
     Raises:
         InvalidValueError: a likeness outside 0 to 1.
@@ -45,7 +48,7 @@ def learnt_prior(space: PointSpace, good: Sequence[Point], likeness: float) -> P
             counts = [float(sum(codes[place] == code for codes in members)) for code in range(len(axis.values))]
             rows.append(_mixed(axis.weights, _smeared(counts) if axis.is_ordered else counts, likeness))
         weights.append(rows)
-    return space.biased(shares, weights, list(good[:3]))
+    return space.biased(shares, weights, starts)
 
 
 def prior_gain(biased: PointSpace, own: PointSpace, point: Point) -> float:

@@ -35,7 +35,7 @@ class Proposer:
         self._space = space
         self._proposals = proposals
         self._stream = RandomStream(space.recipe.seed).child("study")
-        self._biased = warmed(space.points, earlier)
+        self._biased, self._carried = warmed(space.points, earlier, space.recipe.generator.batch)
         self._generator = self._build(self._biased)
 
     def replay(self, state: StudyState) -> None:
@@ -63,7 +63,7 @@ class Proposer:
 
     def _drop_warm_start(self, state: StudyState, number: int) -> None:
         """From here on the space's own prior: a fresh generator, told all that is known."""
-        self._biased = self._space.points
+        self._biased, self._carried = self._space.points, frozenset()
         self._generator = self._build(self._biased)
         for generation in state.generations[: number + 1]:
             self._generator.tell(self._observations(state, generation.told or {}))
@@ -73,7 +73,10 @@ class Proposer:
         number = len(state.generations)
         points = self._generator.propose(count)
         exploring = self._exploring(len(points), number)
-        trials = [self._trial(point, number, is_exploratory=place in exploring) for place, point in enumerate(points)]
+        trials = [
+            self._trial(point, number, is_exploratory=place in exploring or point in self._carried)
+            for place, point in enumerate(points)
+        ]
         for trial in trials:
             state = state.with_trial(trial)
         return state.with_generation(number, Generation(trials=tuple(each.id for each in trials), factor=factor))

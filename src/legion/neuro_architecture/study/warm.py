@@ -17,8 +17,8 @@ from legion.neuro_architecture.scheduler import kendall_tau
 from legion.neuro_architecture.space import Point, PointSpace, learnt_prior, prior_gain
 from legion.neuro_architecture.spec.dominance import constrained_ranks
 from legion.neuro_architecture.study.criteria import Criteria
-from legion.neuro_architecture.study.front import completed, end_values
-from legion.neuro_architecture.study.state import StudyState, StudyStore
+from legion.neuro_architecture.study.front import completed, end_values, front_of, normalised_hypervolume
+from legion.neuro_architecture.study.state import StudyState, StudyStore, TrialRecord
 
 __all__ = ["WARM", "data_embedding", "find_earlier", "is_misleading", "warmed"]
 
@@ -70,20 +70,26 @@ def find_earlier(settings: Settings, name: str, problem: dict[str, Any], space: 
         return None
     likeness, other, state = max(found, key=lambda row: (row[0], row[1]))
     good = _good_points(state, space)
-    if likeness < _LEAST_LIKENESS or not good:
+    if likeness < _LEAST_LIKENESS or not any(good):
         return None
+    front, rest = good
     return {
         "study": other,
         "likeness": round(min(likeness, _MOST_LIKENESS), 4),
-        "good": [list(point) for point in good],
+        "front": [list(point) for point in front],
+        "good": [list(point) for point in front + rest],
     }
 
 
-def warmed(space: PointSpace, earlier: dict[str, Any] | None) -> PointSpace:
-    """The space under the prior that the earlier study taught."""
+def warmed(space: PointSpace, earlier: dict[str, Any] | None, count: int) -> tuple[PointSpace, frozenset[Point]]:
+    """The space under the prior that the earlier study taught, and those of its front that are looked at first and to
+    the end, whatever the rungs say: as many as fill half of a first generation of `count`, the most worth together.
+    """
     if earlier is None:
-        return space
-    return learnt_prior(space, [tuple(point) for point in earlier["good"]], earlier["likeness"])
+        return space, frozenset()
+    carried = [tuple(point) for point in earlier["front"]][: max(1, count // 2)]
+    good = [tuple(point) for point in earlier["good"]]
+    return learnt_prior(space, good, earlier["likeness"], starts=carried), frozenset(carried)
 
 
 def is_misleading(state: StudyState, biased: PointSpace, own: PointSpace) -> bool:
@@ -102,12 +108,14 @@ def is_misleading(state: StudyState, biased: PointSpace, own: PointSpace) -> boo
     return tau is not None and tau < 0.0
 
 
-def _good_points(state: StudyState, space: PointSpace) -> list[Point]:
-    """The best third of what went to the end, best first, where this space holds it."""
+def _good_points(state: StudyState, space: PointSpace) -> tuple[list[Point], list[Point]]:
+    """The front, each after those with which it dominates most, and what else is of the best third of what went to the
+    end, best first; as far as this space holds them.
+    """
     criteria = Criteria.of(state.recipe.objectives, state.recipe.constraints, state.recipe.weights)
     trials = completed(state, criteria)
     if not trials:
-        return []
+        return [], []
     values = [end_values(trial) for trial in trials]
     ranks = constrained_ranks(
         [criteria.losses(each) for each in values],
@@ -116,7 +124,30 @@ def _good_points(state: StudyState, space: PointSpace) -> list[Point]:
     )
     ordered = sorted(zip(ranks, (-score for score in criteria.preference(values)), range(len(trials)), strict=True))
     best = [trials[place] for _, _, place in ordered[: max(3, math.ceil(_GOOD_SHARE * len(trials)))]]
-    return [point for trial in best if (point := space.point_with(trial.traits)) is not None]
+    front = _by_volume(front_of(state, criteria), criteria, state.reference_point)
+    known = {trial.id for trial in front}
+    return _held(front, space), _held([trial for trial in best if trial.id not in known], space)
+
+
+def _by_volume(
+    front: Sequence[TrialRecord], criteria: Criteria, reference: Sequence[float] | None
+) -> list[TrialRecord]:
+    """The front in the order that lets the dominated volume grow fastest."""
+    if reference is None:
+        return list(front)
+    left, chosen, points = list(front), [], []
+    while left:
+        losses = [criteria.losses(end_values(trial)) for trial in left]
+        volumes = [normalised_hypervolume([*points, each], reference) for each in losses]
+        place = max(range(len(left)), key=lambda index: volumes[index])
+        points.append(losses[place])
+        chosen.append(left.pop(place))
+    return chosen
+
+
+def _held(trials: Sequence[TrialRecord], space: PointSpace) -> list[Point]:
+    points = (space.point_with(trial.traits) for trial in trials)
+    return list(dict.fromkeys(point for point in points if point is not None))
 
 
 def _likeness(here: dict[str, Any], there: dict[str, Any]) -> float:
