@@ -1,6 +1,6 @@
 """What a study of another domain is worth: Amazon reviews after movie reviews, against Amazon reviews alone.
 
-    python -m benchmarks.search.warm_start [--trials 36] [--seeds 3] [--steps 108] [--jobs 1] [--workspace DIR] [--out FILE]
+    python -m benchmarks.search.warm_start [--trials 36] [--seeds 3] [--steps 108] [--jobs 1] [--workspace DIR]
 
 For each seed one study on sentences of movie reviews, of twice the trials, then two of the same budget on sentences of
 Amazon reviews: `cold` in a workspace of its own, `warm` beside the study on movies. Both are judged on the same

@@ -8,6 +8,8 @@ from tests.study.studies import recipe, run, told
 from legion.foundation.errors import InvalidValueError
 from legion.neuro_architecture.space import learnt_prior, prior_gain
 from legion.neuro_architecture.study import Search, warm
+from legion.neuro_architecture.study.criteria import Criteria
+from legion.neuro_architecture.study.front import end_values, front_of, normalised_hypervolume
 from legion.neuro_architecture.study.warm import WARM, data_embedding, find_earlier
 
 
@@ -18,7 +20,7 @@ def space(ground):
 
 def test_a_learnt_prior_favours_what_was_good_and_excludes_nothing(space):
     good = [point for point in space.points() if space.traits(point).get("rank") == 4][:9]
-    biased = learnt_prior(space, good, 0.8)
+    biased = learnt_prior(space, good, 0.8, starts=good[:3])
     points = list(space.points())
     gains = {point: prior_gain(biased, space, point) for point in points}
     assert min(gains.values()) > 0.0
@@ -52,9 +54,26 @@ def test_a_study_begins_where_the_one_most_like_it_was_good(ground):
     found = later.problem[WARM]
     assert found["study"] == "earlier"
     assert found["likeness"] == 0.9  # the same data and base, bounded
-    best = [tuple(point) for point in found["good"][:3]]
-    assert [trial.point for trial in later.trials.values()][: len(best)] == best
+    best = [tuple(point) for point in found["front"]][: later.recipe.generator.batch // 2]
+    first = list(later.trials.values())[: len(best)]
+    assert [trial.point for trial in first] == best
+    assert {trial.phase for trial in first} == {"completed"}
+    assert found["good"][: len(found["front"])] == found["front"]
     assert earlier.problem["embedding"] == later.problem["embedding"]
+
+
+def test_the_earlier_front_comes_in_the_order_that_dominates_most_soonest(ground):
+    earlier = run("18trials", settings=ground, name="earlier")
+    search = Search(ground, recipe(name="next"))
+    found = find_earlier(ground, "next", earlier.problem, search.space.points)
+    by_point = {trial.point: trial for trial in earlier.trials.values()}
+    criteria = Criteria.of(earlier.recipe.objectives, earlier.recipe.constraints, earlier.recipe.weights)
+    front = [criteria.losses(end_values(by_point[tuple(point)])) for point in found["front"]]
+    assert {trial.point for trial in front_of(earlier, criteria)} == {tuple(point) for point in found["front"]}
+    alone = [normalised_hypervolume([each], earlier.reference_point) for each in front]
+    assert alone[0] == max(alone)
+    pairs = [normalised_hypervolume([front[0], each], earlier.reference_point) for each in front[1:]]
+    assert not pairs or pairs[0] == max(pairs)
 
 
 def test_where_nothing_is_alike_the_study_begins_cold(ground):

@@ -87,7 +87,7 @@ def warmed(space: PointSpace, earlier: dict[str, Any] | None, count: int) -> tup
     """
     if earlier is None:
         return space, frozenset()
-    carried = [tuple(point) for point in earlier["front"]][: max(1, count // 2)]
+    carried = [tuple(point) for point in earlier.get("front", ())][: max(1, count // 2)]
     good = [tuple(point) for point in earlier["good"]]
     return learnt_prior(space, good, earlier["likeness"], starts=carried), frozenset(carried)
 
