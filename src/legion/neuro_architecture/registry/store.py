@@ -383,16 +383,20 @@ class ArchitectureRegistry:
         Raises:
             UnknownNameError: there is none, or there are several.
         """
-        found = self.get(key)
-        if found is not None:
-            return found
+        return self._ledger.snapshot(self._known(key))
+
+    def _known(self, key: str) -> int:
+        """The entry of what `resolve` gives."""
+        number = self._number(key)
+        if number is not None:
+            return number
         name = key.removeprefix("sha256:")
         matches: list[str] = []
         if _HEX.fullmatch(name) and len(name) >= _LEAST_PREFIX:
             with self._reading() as index:
                 matches = index.by_beginning(name, limit=_SHOWN)
         if len(matches) == 1:
-            return self.resolve(matches[0])
+            return self._known(matches[0])
         if matches:
             raise UnknownNameError(
                 f"{key!r} is the beginning of several digests",
@@ -511,8 +515,7 @@ class ArchitectureRegistry:
         Raises:
             UnknownNameError: no such snapshot.
         """
-        number = self._number(self.resolve(key).digest)
-        return self._ledger.log.inclusion_proof(0 if number is None else number)
+        return self._ledger.log.inclusion_proof(self._known(key))
 
     def prove_consistency(self, old: int, new: int | None = None) -> ConsistencyProof:
         """That the log of `old` entries is a beginning of that of `new`.
@@ -548,8 +551,7 @@ class ArchitectureRegistry:
             IntegrityError: one of its files is missing or altered; then there is no file.
             WorldError: the disk refused.
         """
-        number = self._number(self.resolve(key).digest)
-        return export_entry(self._ledger.log, 0 if number is None else number, self._blobs, path)
+        return export_entry(self._ledger.log, self._known(key), self._blobs, path)
 
     def import_snapshot(self, path: Path, *, trusted: Iterable[str] = ()) -> ArchitectureSnapshot:
         """Registers what a file of `export_snapshot` holds; its provenance says from which log it came.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
@@ -105,7 +105,8 @@ def verify_registry(
 
     Where the log itself is damaged, what follows from it is not looked at.
     """
-    findings = [_finding(damage) for damage in ledger.log.check(progress)]
+    story = _Story()
+    findings = [_finding(damage) for damage in ledger.log.check(progress, story.hear)]
     leftovers = [str(path.relative_to(root)) for path in staging.leftovers()]
     if findings:
         return VerificationReport(
@@ -116,8 +117,9 @@ def verify_registry(
             leftovers=tuple(leftovers),
         )
     size = ledger.log.refresh()
-    story = _Story()
-    findings += story.read(ledger.log.read_range(0, size) if size else iter(()))
+    if size > story.number:
+        story.hear(list(ledger.log.read_range(story.number, size)))
+    findings += story.findings
     num_blobs, unreferenced, wrong = _check_blobs(root, blobs, story)
     position, _ = ledger.index.position() if size else (0, "")
     if position != size:
@@ -152,14 +154,20 @@ class _Story:
     aliases: dict[str, str | None] = field(default_factory=dict)
     blobs: dict[str, str] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
+    number: int = 0
+    findings: list[Finding] = field(default_factory=list)
 
-    def read(self, entries: Iterator[bytes]) -> list[Finding]:
-        findings = []
-        for number, content in enumerate(entries):
-            mistake = self._snapshot(content) if _SNAPSHOT in content else self._move(content)
+    def hear(self, entries: Sequence[bytes]) -> None:
+        """The next entries. Whether the log's key signed them is known at the end only, so they may hold anything."""
+        for content in entries:
+            try:
+                mistake = self._snapshot(content) if _SNAPSHOT in content else self._move(content)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                mistake = f"it is not an entry that this version writes: {type(error).__name__}: {error}"
             if mistake is not None:
-                findings.append(Finding(path="segments", problem="chain broken", detail=mistake, entry=number))
-        return findings
+                finding = Finding(path="segments", problem="chain broken", detail=mistake, entry=self.number)
+                self.findings.append(finding)
+            self.number += 1
 
     def _snapshot(self, content: bytes) -> str | None:
         """A revision must follow the one before. The snapshot stands last in its entry, in canonical form."""

@@ -135,7 +135,8 @@ def _by_volume(
     """The front in the order that lets the dominated volume grow fastest."""
     if reference is None:
         return list(front)
-    left, chosen, points = list(front), [], []
+    left, chosen = list(front), list[TrialRecord]()
+    points: list[tuple[float, ...]] = []
     while left:
         losses = [criteria.losses(end_values(trial)) for trial in left]
         volumes = [normalised_hypervolume([*points, each], reference) for each in losses]

@@ -7,7 +7,7 @@ Nothing that a process knows already is used, and nothing is written. Each damag
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import final
 
@@ -25,18 +25,30 @@ from legion.neuro_architecture.registry.translog.tiles import TILE_BYTES, TileSt
 __all__ = ["check_log"]
 
 
-def check_log(folder: Path, keys: Path, progress: Progress) -> Iterator[Damage]:
+def check_log(
+    folder: Path, keys: Path, progress: Progress, hear: Callable[[Sequence[bytes]], None] | None = None
+) -> Iterator[Damage]:
     """Every damage of the log in `folder`, as this machine's `keys` remember it.
+
+    Args:
+        folder: The registry's.
+        keys: This machine's folder of keys.
+        progress: Told of the bytes read.
+        hear: Given the entries of each commit, in order, once it is found to be as it was signed; until the first
+            damage only.
 
     Raises:
         WorldError: the disk refused.
     """
-    return _Check(folder, keys, progress).run()
+    return _Check(folder, keys, progress, hear).run()
 
 
 @final
 class _Check:
-    def __init__(self, folder: Path, keys: Path, progress: Progress) -> None:
+    def __init__(
+        self, folder: Path, keys: Path, progress: Progress, hear: Callable[[Sequence[bytes]], None] | None
+    ) -> None:
+        self._hear = hear
         self._folder = folder
         self._keys = keys
         self._progress = progress
@@ -52,9 +64,8 @@ class _Check:
             return
         seen = yield from self._read_seen(self._memory)
         published = yield from self._read_published()
-        scanner = Scanner(
-            self._memory.origin, self._key, self._tiles, {item.size for item in (seen, published) if item is not None}
-        )
+        sizes = {item.size for item in (seen, published) if item is not None}
+        scanner = Scanner(self._memory.origin, self._key, self._tiles, sizes, self._hear)
         yield from self._scan(scanner, firsts)
         yield from scanner.finish(self._read)
         yield from self._check_known(scanner, seen, published)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, final
 
@@ -284,9 +284,11 @@ class TransparencyLog:
             path = tree.consistency_path(old, new)
             return ConsistencyProof(old=old, new=new, old_root=tree.root(old), new_root=tree.root(new), path=path)
 
-    def check(self, progress: Progress = SilentProgress()) -> Iterator[Damage]:
+    def check(
+        self, progress: Progress = SilentProgress(), hear: Callable[[Sequence[bytes]], None] | None = None
+    ) -> Iterator[Damage]:
         """Reads everything anew and gives each damage, located; see `checking`."""
-        return check_log(self.folder, self.keys, progress)
+        return check_log(self.folder, self.keys, progress, hear)
 
     def publish(self) -> None:
         """Puts the latest checkpoint in the file `checkpoint`, which lags by 64 commits at most.

@@ -69,9 +69,18 @@ class Scanner:
         key: That must have signed it; None where it is unknown, and then signatures are not verified.
         tiles: Of the log.
         sizes: Sizes of checkpoints that are known from elsewhere, whose notes are kept.
+        hear: Given the entries of each commit until the first damage.
     """
 
-    def __init__(self, origin: str, key: VerifierKey | None, tiles: TileStore, sizes: set[int]) -> None:
+    def __init__(
+        self,
+        origin: str,
+        key: VerifierKey | None,
+        tiles: TileStore,
+        sizes: set[int],
+        hear: Callable[[Sequence[bytes]], None] | None = None,
+    ) -> None:
+        self._hear = hear
         self._origin = origin
         self._key = key
         self._tiles = tiles
@@ -115,6 +124,7 @@ class Scanner:
                 records += taken
                 position = commit.stop
                 continue
+            self._hear = None
             stop = yield from self._examine(segment, position, is_torn=commit is None)
             if stop is None:
                 break
@@ -126,7 +136,8 @@ class Scanner:
     def _take(self, segment: _Segment, commit: Commit) -> bytes | None:
         """The records of a commit that is as it was signed; None where it is not."""
         note = commit.note_bytes(segment.buffer)
-        leaves = [sha256(b"\0" + entry).digest() for entry in commit.entries(segment.buffer)]
+        entries = commit.entries(segment.buffer)
+        leaves = [sha256(b"\0" + entry).digest() for entry in entries]
         if self._compact is None or (self._last is None and self.number):
             return self._take_signed(segment, commit, note, leaves)
         compact = self._compact.copy()
@@ -138,6 +149,8 @@ class Scanner:
         self._compact = compact
         self._grow(leaves, completed)
         self._accept(segment, commit, note, len(leaves))
+        if self._hear is not None:
+            self._hear(entries)
         return encode_records(commit.offsets, leaves)
 
     def _take_signed(self, segment: _Segment, commit: Commit, note: bytes, leaves: list[bytes]) -> bytes | None:

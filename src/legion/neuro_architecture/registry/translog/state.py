@@ -56,6 +56,7 @@ class LogState:
         self.checkpoint: Checkpoint | None = None
         self._witness: Checkpoint | None = None  # the largest that this object has seen, across a reset
         self._is_placed = False
+        self._tail_bytes = 0
 
     @property
     def size(self) -> int:
@@ -86,25 +87,33 @@ class LogState:
             WorldError: the disk refused.
         """
         try:
-            if self.identity is None or not self._is_followable():
+            if self.identity is None or self._is_replaced():
                 self.reset()
                 self._open()
-            else:
+            elif not self._is_quiet():
                 self._follow(self.identity)
         except IntegrityError:
             self.reset()
             raise
 
-    def _is_followable(self) -> bool:
-        """Whether the last segment is the file that was opened; a replaced folder is opened anew."""
+    def _is_replaced(self) -> bool:
+        """Whether the last segment is not the file that was opened; a replaced folder is opened anew."""
         tail = self.segments.tail
         if tail is None:
-            return True
+            return False
         try:
             status = os.lstat(tail.name)
         except OSError:
+            return True
+        self._tail_bytes = status.st_size
+        return status.st_ino != tail.inode or status.st_size < tail.stop_bytes
+
+    def _is_quiet(self) -> bool:
+        """Whether nobody wrote anything since: asked at every read, hence by what `_is_replaced` saw."""
+        tail = self.segments.tail
+        if tail is None or self._tail_bytes != tail.stop_bytes or tail.first == self.size:
             return False
-        return status.st_ino == tail.inode and status.st_size >= tail.stop_bytes
+        return not self.segments.has(self.size)
 
     def _open(self) -> None:
         identity = read_identity(self._folder, self._keys, has_segments=bool(self.segments.firsts_on_disk()))
