@@ -18,11 +18,14 @@ from legion.neuro_architecture.study.criteria import Criteria
 from legion.neuro_architecture.study.recipe import StudyRecipe
 from legion.neuro_architecture.study.space import StudySpace
 
-__all__ = ["FULL", "OBJECTIVES", "RESULTS", "RUNGS", "pack", "table_space", "unpack"]
+__all__ = ["BATCH", "FACTOR", "FULL", "LOOKS", "OBJECTIVES", "RESULTS", "RUNGS", "pack", "table_space", "unpack"]
 
 RESULTS: Final = Path(__file__).parents[1] / "results"
-RUNGS: Final = (4, 12, 36)
+LOOKS: Final = (4, 12, 36)  # before the end, in the table
 FULL: Final = 108
+RUNGS: Final = (12,)  # where searches look; a look over 512 examples costs as much as eleven steps
+FACTOR: Final = 4.0
+BATCH: Final = 4
 OBJECTIVES: Final = ("accuracy", "latency_ms", "size_bytes")
 _RATES: Final = (5e-4, 1e-3, 2e-3)
 _NUM_ARCHITECTURES: Final = 70

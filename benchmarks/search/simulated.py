@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
-from benchmarks.search.ground import FULL, OBJECTIVES, RUNGS, table_space, unpack
+from benchmarks.search.ground import BATCH, FACTOR, FULL, OBJECTIVES, RUNGS, table_space, unpack
 
 from legion.foundation.errors import UsageError
 from legion.foundation.settings import Settings
@@ -46,14 +46,17 @@ class Table:
     """The trained table, and what it says of a candidate.
 
     A cost is in full trainings of the mean candidate: operations of the steps that were taken, over the table's mean.
+    With `counts_looks` a look costs too: a forward pass over all watched examples, as much as eleven steps.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings, *, counts_looks: bool) -> None:
+        self._counts_looks = counts_looks
         held = json.loads(path.read_text(encoding="utf-8"))
         self.settings = settings
         self.study, self.space, _ = table_space(settings)
         self.rows: dict[Point, dict[str, Any]] = {tuple(row["point"]): row for row in held["rows"] if "looks" in row}
         self.by_id = {row["id"]: row for row in self.rows.values()}
+        self._num_watched = len(unpack(next(iter(self.rows.values()))["looks"][-1]["losses"]))
         missing = sum(point not in self.rows for point in self.space.points())
         if missing:
             raise UsageError(f"{missing} candidates of the table are missing", hint="python -m benchmarks.search.table")
@@ -61,11 +64,11 @@ class Table:
     @cached_property
     def unit(self) -> float:
         """Operations of the mean full training."""
-        return float(np.mean([self._flops(row, FULL) for row in self.rows.values()]))
+        return float(np.mean([self._flops(row, FULL, 0) for row in self.rows.values()]))
 
-    def cost(self, point: Point, steps: int) -> float:
-        """Of training a candidate for so many steps."""
-        return self._flops(self.rows[point], steps) / self.unit
+    def cost(self, point: Point, steps: int, looks: int) -> float:
+        """Of training a candidate for so many steps and looking at it so often."""
+        return self._flops(self.rows[point], steps, looks) / self.unit
 
     def losses(self, point: Point, steps: int = FULL) -> tuple[float, ...]:
         """The candidate's objectives at a look, turned so that less is better."""
@@ -99,8 +102,11 @@ class Table:
         """Of the whole table's front."""
         return self.volume([self.losses(point) for point in self.rows])
 
-    def _flops(self, row: dict[str, Any], steps: int) -> float:
-        return float(_PASSES * row["predicted"]["cost"] * row["batch_size"] * steps)
+    def _flops(self, row: dict[str, Any], steps: int, looks: int) -> float:
+        examples = _PASSES * row["batch_size"] * steps
+        if self._counts_looks:
+            examples += looks * self._num_watched
+        return float(row["predicted"]["cost"] * examples)
 
 
 @final
@@ -160,8 +166,8 @@ def ours(table: Table, seed: int, budget: float, generator: str = "tpe") -> Iter
             "name": "simulated",
             "objectives": OBJECTIVES,
             "seed": seed,
-            "generator": {"name": generator, "batch": 8},
-            "scheduler": {"steps": FULL, "rungs": RUNGS, "factor": 3.0},
+            "generator": {"name": generator, "batch": BATCH},
+            "scheduler": {"steps": FULL, "rungs": RUNGS, "factor": FACTOR},
         },
         what="recipe",
     )
@@ -175,7 +181,7 @@ def ours(table: Table, seed: int, budget: float, generator: str = "tpe") -> Iter
             space, TableRunner(table), save=lambda now: now, evaluate=lambda _names: {}, must_stop=lambda _now: False
         )
         seen: set[str] = set()
-        while state.spent_flops / table.unit < budget:
+        while _spent(table, state) < budget:
             number = len(state.generations)
             state = proposer.propose(state, recipe.generator.batch, next_factor(state))
             if not state.generations[-1].trials:
@@ -185,7 +191,12 @@ def ours(table: Table, seed: int, budget: float, generator: str = "tpe") -> Iter
             for trial in state.trials.values():
                 if trial.phase == "completed" and trial.id not in seen:
                     seen.add(trial.id)
-                    yield Event(state.spent_flops / table.unit, table.losses(trial.point))
+                    yield Event(_spent(table, state), table.losses(trial.point))
+
+
+def _spent(table: Table, state: StudyState) -> float:
+    looked = (trial for trial in state.trials.values() if trial.looks)
+    return sum(table.cost(trial.point, trial.looks[-1].steps, len(trial.looks)) for trial in looked)
 
 
 def full_random(table: Table, seed: int, budget: float) -> Iterator[Event]:
@@ -200,7 +211,7 @@ def _to_the_end(table: Table, points: Iterator[Point], budget: float) -> Iterato
     for point in points:
         if cost >= budget:
             return
-        cost += table.cost(point, FULL)
+        cost += table.cost(point, FULL, 1)
         yield Event(cost, table.losses(point))
 
 
@@ -223,7 +234,7 @@ def optuna_lora(table: Table, seed: int, budget: float) -> Iterator[Event]:
         point = wanted if wanted in mine else min(mine, key=lambda other: (_distance(other, wanted), other))
         losses = table.losses(point)
         study.tell(trial, losses)
-        cost += table.cost(point, FULL)
+        cost += table.cost(point, FULL, 1)
         yield Event(cost, losses)
 
 
@@ -265,7 +276,7 @@ def moasha(table: Table, seed: int, budget: float, *, is_told_expected: bool = F
         number += 1
         before = 0
         for steps in (*RUNGS, FULL):
-            cost += table.cost(point, steps - before)
+            cost += table.cost(point, steps - before, 1)
             before = steps
             losses = table.losses(point, steps)
             if is_told_expected and steps < FULL:

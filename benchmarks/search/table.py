@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search.ground import FULL, OBJECTIVES, RESULTS, RUNGS, pack, table_space
+from benchmarks.search.ground import FULL, LOOKS, OBJECTIVES, RESULTS, pack, table_space
 
 from legion.cli.progress import TerminalProgress
 from legion.foundation.canonical import digest_json
@@ -66,7 +66,7 @@ def main() -> int:
             "base": study.problem.base.to_dict(),
             "data_digest": read_data(data).digest,
             "objectives": list(OBJECTIVES),
-            "rungs": [*RUNGS, FULL],
+            "rungs": [*LOOKS, FULL],
             "validation_examples": VALIDATION_EXAMPLES,
             "size": len(points),
             "points_digest": digest_json([list(point) for point in points]),
@@ -92,7 +92,7 @@ def _train(names: list[str], settings: Settings, data: Path, places: int, minute
             session.announce(
                 f"candidates {start} to {start + len(wave) - 1} of {len(names)}", (start + len(wave)) * FULL
             )
-            for rung in RUNGS:
+            for rung in LOOKS:
                 session.advance(wave, rung)
             session.finish(wave)
 
@@ -107,7 +107,7 @@ def _row(name: str, point: Any, study: Any, space: Any, settings: Settings) -> d
         return {"id": name, "point": list(point), "traits": space.traits(point), "failed": metrics.reason}
     if metrics.state is not TrialState.COMPLETED:
         return None
-    standings = [run.read_standing(rung) for rung in (*RUNGS, FULL)]
+    standings = [run.read_standing(rung) for rung in (*LOOKS, FULL)]
     return {
         "id": name,
         "point": list(point),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, final
 
@@ -72,7 +73,7 @@ class Proposer:
         """The state with one more generation; of no trial where the space has run out."""
         number = len(state.generations)
         points = self._generator.propose(count)
-        exploring = self._exploring(len(points), number)
+        exploring = self._exploring(len(state.trials), len(points), number)
         trials = [
             self._trial(point, number, is_exploratory=place in exploring or point in self._carried)
             for place, point in enumerate(points)
@@ -96,10 +97,10 @@ class Proposer:
         dropped = state.generations[number].model_copy(update={"is_warm_start_dropped": True})
         return state.with_generation(number, dropped)
 
-    def _exploring(self, count: int, number: int) -> set[int]:
-        """Which of a generation's trials are exploratory."""
+    def _exploring(self, before: int, count: int, number: int) -> set[int]:
+        """Which of a generation's trials are exploratory: as many as keep the recipe's share of all trials so far."""
         share = self._space.recipe.scheduler.exploratory
-        wanted = max(1, round(share * count)) if share > 0.0 and count > 1 else 0
+        wanted = math.floor(share * (before + count)) - math.floor(share * before)
         return set(self._stream.child(f"exploratory {number}").random().sample(range(count), wanted))
 
     def _trial(self, point: Point, generation: int, *, is_exploratory: bool) -> TrialRecord:
