@@ -61,7 +61,7 @@ class SchedulerRecipe(Value):
         steps: Of the whole schedule of a trial.
         rungs: Steps at which trials are compared, rising.
         factor: One in so many goes on.
-        exploratory: Share of each generation that goes to the end whatever it shows; one trial at least where above 0.
+        exploratory: Share of all trials that goes to the end whatever it shows.
         delta: Probability that any stop at one rung is wrong.
     """
 
