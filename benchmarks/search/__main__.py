@@ -183,7 +183,7 @@ def _markdown(report: dict[str, Any]) -> str:
     for counted, part in report["by_cost"].items():
         lines += [
             "",
-            f"Share of the table's hypervolume that a front lacks (mean; quartiles) after so many full trainings, {counted}.",
+            f"Share of the table's hypervolume that a front lacks (mean; quartiles), by full trainings, {counted}.",
             "",
             "| search | " + " | ".join(f"{cost:g}" for cost in costs) + " |",
             "|---|" + "---:|" * len(costs),
