@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--epochs", type=float, default=EPOCHS, help="of the default adapter")
     parser.add_argument("--workspace", type=Path, default=None)
-    parser.add_argument("--out", type=Path, default=RESULTS / "versus-default.json")
+    parser.add_argument("--out", type=Path, default=RESULTS / "search-versus-default.json")
     arguments = parser.parse_args()
     settings = Settings.load(workspace=arguments.workspace)
     torch.set_num_threads(settings.threads or available_cores())

@@ -1,6 +1,6 @@
 """What a study of another domain is worth: Amazon reviews after movie reviews, against Amazon reviews alone.
 
-    python -m benchmarks.search.warm_start [--trials 36] [--seeds 3] [--steps 108] [--jobs 1] [--workspace DIR]
+    python -m benchmarks.search.warm_start [--trials 24] [--seeds 3] [--steps 54] [--jobs 1] [--workspace DIR]
 
 For each seed one study on sentences of movie reviews, of twice the trials, then two of the same budget on sentences of
 Amazon reviews: `cold` in a workspace of its own, `warm` beside the study on movies. Both are judged on the same
@@ -57,9 +57,9 @@ _OPTIONS: Final = ("trials", "seeds", "steps", "base", "jobs")
 def main() -> int:
     """Runs what is missing; 0 where the median share is at most a half."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=36)
+    parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=108)
+    parser.add_argument("--steps", type=int, default=54)
     parser.add_argument("--base", default="minilm-l6", help="a folder to use in place of the embedded base model")
     parser.add_argument("--jobs", type=int, default=1, help="seeds side by side")
     parser.add_argument("--workspace", type=Path, default=None)
