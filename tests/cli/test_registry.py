@@ -156,3 +156,8 @@ def test_where_a_snapshot_comes_from_is_described(legion, registry, tmp_path):
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert legion("describe", first.digest, "--as", "bom", "-o", str(tmp_path / "bom.json"))[0] == 0
     assert json.loads((tmp_path / "bom.json").read_text())["bomFormat"] == "CycloneDX"
+    card = legion("describe", first.digest, "--as", "card")[1]
+    assert card.startswith("---\n")
+    assert first.digest in card
+    assert legion("describe", first.digest, "--as", "card", "-o", str(tmp_path / "card.md"))[0] == 0
+    assert (tmp_path / "card.md").read_text() == card

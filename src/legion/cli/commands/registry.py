@@ -361,24 +361,28 @@ def _import_text(plain: dict[str, Any], *, is_dry_run: bool) -> str:
 @click.option(
     "--as",
     "form",
-    type=click.Choice(["statement", "bom"]),
+    type=click.Choice(["statement", "bom", "card"]),
     default="statement",
     show_default=True,
-    help="An in-toto statement (SLSA provenance), or a CycloneDX bill of materials.",
+    help="An in-toto statement (SLSA provenance), a CycloneDX bill of materials, or a model card in Markdown.",
 )
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write it to a file.")
 def describe(key: str, form: str, out: Path | None) -> None:
     """Print where a snapshot comes from, in a form that others read. What is not known is left out."""
-    from legion.foundation.files import write_json
+    from legion.foundation.files import write_json, write_text
     from legion.neuro_architecture.data.catalog import CATALOG
-    from legion.neuro_architecture.registry import KnownAsset, make_bill_of_materials, make_statement
+    from legion.neuro_architecture.registry import KnownAsset, make_bill_of_materials, make_model_card, make_statement
 
     snapshot = _open().resolve(key)
-    if form == "bom":
-        assets = {asset.name: KnownAsset(licence=asset.licence, source=asset.source) for asset in CATALOG}
-        found = make_bill_of_materials(snapshot, assets=assets)
-    else:
-        found = make_statement(snapshot)
+    assets = {asset.name: KnownAsset(licence=asset.licence, source=asset.source) for asset in CATALOG}
+    if form == "card":
+        card = make_model_card(snapshot, assets=assets)
+        if out is None:
+            click.echo(card, nl=False)
+        else:
+            write_text(out, card)
+        return
+    found = make_bill_of_materials(snapshot, assets=assets) if form == "bom" else make_statement(snapshot)
     if out is None:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
