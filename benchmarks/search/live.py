@@ -4,7 +4,7 @@
 
 `b0`: Optuna's TPE within LoRA, each trial by PEFT and the Hugging Face Trainer with their defaults, one after another.
 `moasha`: Syne Tune's MO-ASHA over the whole space, each trial by the hand-tuned baseline (length buckets, eager
-attention, the base kept in memory). `ours`: `legion search`. All train to 54 steps on movie sentiment at most, are
+attention, the base kept in memory). `ours`: `legion search`. All train to 108 steps on movie sentiment at most, are
 judged on the same 256 validation examples, and pay for everything but the last part: on the test split each trial that
 is on its arm's front when it ends is measured anew, with the clock stopped. From that moocore takes the hypervolumes
 that are compared. On a GPU (`LEGION_DEVICE`, by default where there is one) both baselines train with `bf16=True`.
@@ -31,7 +31,7 @@ import torch
 import transformers
 from benchmarks.population.baselines import load_model
 from benchmarks.population.hf_trainer import BenchTrainer, count_hits, list_data
-from benchmarks.search.ground import OBJECTIVES, RESULTS
+from benchmarks.search.ground import FULL, OBJECTIVES, RESULTS
 from transformers import TrainerCallback, TrainingArguments
 
 from legion.cli.progress import TerminalProgress
@@ -346,7 +346,7 @@ def main() -> int:
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--trials", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--steps", type=int, default=54)
+    parser.add_argument("--steps", type=int, default=FULL)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--base", help="folder of a base model to use in place of the embedded one")
     parser.add_argument("--workspace", type=Path, default=None)
