@@ -90,6 +90,7 @@ strategies: assets ## train every strategy briefly, about 15 minutes; fills the 
 
 torture: setup ## kill writers of a registry 10,000 times and fail its disk at every place; an hour on an idle machine
 	@$(BIN)/python -m benchmarks.registry.torture --out benchmarks/results/registry-torture.json
+	@$(BIN)/python -m pytest -q -m heavy tests/registry
 
 registry: setup ## a registry of a million snapshots, and with MLFLOW_PYTHON=... registrations beside MLflow's; half an hour
 	@$(BIN)/python -m benchmarks.registry.million --out benchmarks/results/registry-million.json
