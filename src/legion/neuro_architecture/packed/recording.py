@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
@@ -68,7 +69,9 @@ class Recorder:
 
     def _record(self, shape: _Shape, work: Work, given: Mapping[str, Tensor]) -> None:
         try:
-            self._tapes[shape] = _Tape(self._studio, work, given)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="The CUDA Graph is empty")  # of one that was refused at once
+                self._tapes[shape] = _Tape(self._studio, work, given)
         except RuntimeError as error:
             self._is_refused = True
             log.warning("steps cannot be recorded and run as they are: %s", str(error).splitlines()[0])
