@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 _CHUNK: Final = 5_000
 _SNAPSHOT: Final = b'"kind":"snapshot","snapshot":'
 _DIGITS: Final = bytes.maketrans(b"123456789", b"0" * 9)
-_LONG_NUMBER: Final = b"0" * 16  # as far as 2**53 goes; some digests hold so many decimal digits too
+_LONG: Final = b"0" * 16  # 2**53 has 16 digits
+_LONG_FIELD, _LONG_ITEM, _LONG_FIRST, _LONG_NEGATIVE = (sign + _LONG for sign in (b":", b",", b"[", b"-"))
 
 
 @final
@@ -203,9 +204,15 @@ def snapshot_in(content: bytes, number: int) -> ArchitectureSnapshot:
         IntegrityError: it holds none.
     """
     start = content.find(_SNAPSHOT)
-    if start >= 0 and _LONG_NUMBER not in content.translate(_DIGITS):
-        with contextlib.suppress(ValueError):  # told below
+    digits = content.translate(_DIGITS)
+    is_plain = _LONG not in digits or not (
+        _LONG_FIELD in digits or _LONG_ITEM in digits or _LONG_FIRST in digits or _LONG_NEGATIVE in digits
+    )
+    try:
+        if start >= 0 and is_plain:
             return ArchitectureSnapshot.model_validate_json(content[start + len(_SNAPSHOT) : -1])
+    except ValueError:
+        pass  # told below
     try:
         return ArchitectureSnapshot.model_validate(parse_canonical(content)["snapshot"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -22,7 +22,8 @@ __all__ = ["Finding", "VerificationReport", "verify_registry"]
 
 _DECODE: Final = json.JSONDecoder().decode
 _TAIL: Final = re.compile(rb',"revision":([0-9]+),"semantic_hash":"([0-9a-f]{16})"')
-_PARENT: Final = re.compile(rb'"parent":"sha256:([0-9a-f]{64})"')
+_PARENT: Final = b'"parent":'
+_DIGEST: Final = b'"sha256:'
 _SNAPSHOT: Final = b'"kind":"snapshot","snapshot":'
 
 
@@ -161,7 +162,8 @@ class _Story:
         """The next entries. Whether the log's key signed them is known at the end only, so they may hold anything."""
         for content in entries:
             try:
-                mistake = self._snapshot(content) if _SNAPSHOT in content else self._move(content)
+                start = content.find(_SNAPSHOT)
+                mistake = self._move(content) if start < 0 else self._snapshot(content[start + len(_SNAPSHOT) : -1])
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 mistake = f"it is not an entry that this version writes: {type(error).__name__}: {error}"
             if mistake is not None:
@@ -169,9 +171,8 @@ class _Story:
                 self.findings.append(finding)
             self.number += 1
 
-    def _snapshot(self, content: bytes) -> str | None:
+    def _snapshot(self, raw: bytes) -> str | None:
         """A revision must follow the one before. The snapshot stands last in its entry, in canonical form."""
-        raw = content[content.index(_SNAPSHOT) + len(_SNAPSHOT) : -1]
         name, revision, parent, blobs = _kinship(raw)
         digest = hashlib.sha256(raw).digest()
         before, expected = self.latest.get(name, (0, None))
@@ -207,13 +208,16 @@ def _kinship(raw: bytes) -> tuple[str, int, bytes | None, dict[str, str]]:
     its last place is its own. Where files are named, or a word stands twice, the whole is parsed.
     """
     tail = _TAIL.match(raw, raw.rfind(b',"revision":'))
-    if tail is None or not raw.startswith(b'{"blobs":{},') or raw.count(b'"parent":') != 1:
+    at = raw.find(_PARENT) + len(_PARENT)
+    first, stop = at + len(_DIGEST), at + len(_DIGEST) + 64
+    is_digest_there = raw[at:first] == _DIGEST and raw[stop : stop + 1] == b'"'
+    is_common = is_digest_there or raw[at : at + 5] == b"null,"
+    if tail is None or not is_common or raw.find(_PARENT, at) >= 0 or not raw.startswith(b'{"blobs":{},'):
         snapshot = _DECODE(raw.decode())
         named = snapshot["parent"]
         parent = None if named is None else bytes.fromhex(named.removeprefix("sha256:"))
         return snapshot["semantic_hash"], snapshot["revision"], parent, snapshot["blobs"]
-    found = _PARENT.search(raw)
-    parent = bytes.fromhex(found[1].decode()) if found else None
+    parent = bytes.fromhex(raw[first:stop].decode()) if is_digest_there else None
     return tail[2].decode(), int(tail[1]), parent, {}
 
 
