@@ -1,0 +1,60 @@
+"""A snapshot read where it stands is the snapshot that the whole entry holds, to the type of each number."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tests.registry.bundles import AT, snapshot_of
+
+from legion.foundation.canonical import canonical_json, parse_canonical
+from legion.foundation.errors import IntegrityError
+from legion.neuro_architecture.registry.ledger import snapshot_in
+from legion.neuro_architecture.spec.entries import SnapshotEntry
+from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
+
+numbers = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+values = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('a"\\:{é☃', max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def types_of(value):
+    if isinstance(value, dict):
+        return {key: types_of(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [types_of(item) for item in value]
+    return type(value), repr(value)
+
+
+@given(st.dictionaries(st.sampled_from(["accuracy", "units", "x"]), values, max_size=3), values)
+@example({"accuracy": 1e300}, [1e16, -1e17, 0.1234567890123456, 9007199254740991])
+@example({"x": '"kind":"snapshot","snapshot":'}, {"kind": "snapshot", "snapshot": {}})
+@example({"x": 2.0**53}, -(2.0**60))
+def test_it_is_what_the_whole_entry_says(metrics, fact):
+    snapshot = snapshot_of(metrics=metrics, provenance={"fact": fact})
+    entry = SnapshotEntry(at=AT, by='"kind":"snapshot","snapshot":{}', key=None, snapshot=snapshot)
+    content = canonical_json(entry.to_dict())
+    whole = ArchitectureSnapshot.model_validate(parse_canonical(content)["snapshot"])
+    found = snapshot_in(content, 0)
+    assert found == whole
+    assert types_of(found.to_dict()) == types_of(whole.to_dict())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b'{"kind":"tags"}',
+        b'{"kind":"snapshot","snapshot":{}}',
+        b'{"kind":"snapshot","snapshot":[1]}',
+        b'{"kind":"snapshot","snapshot":' + b"[" * 100_000,
+        b'{"kind":"snapshot","snapshot":{"version":NaN}}',
+    ],
+)
+def test_what_holds_none_is_refused(content):
+    with pytest.raises(IntegrityError, match="holds no snapshot"):
+        snapshot_in(content, 7)
