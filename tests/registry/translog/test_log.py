@@ -222,6 +222,19 @@ def test_derived_files_are_made_again(reopen, folder, lost):
     assert list(reopen().check()) == []
 
 
+def test_offsets_deleted_under_a_writer_are_written_whole(reopen, folder):
+    writer = reopen()
+    writer.append([b"first"])
+    writer = reopen()
+    writer.refresh()
+    for path in (folder / "segments").glob("*.idx"):
+        path.unlink()
+    for entry in (b"second", b"third"):
+        writer.append([entry])
+    assert [writer.read(number) for number in range(3)] == [b"first", b"second", b"third"]
+    assert list(reopen().check()) == []
+
+
 def test_a_machine_without_the_private_key_reads_and_proves_and_is_told_how_to_write(filled, folder, tmp_path, reopen):
     elsewhere = reopen(keys=tmp_path / "other keys")
     assert elsewhere.refresh() == len(filled)

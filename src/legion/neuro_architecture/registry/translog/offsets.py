@@ -100,16 +100,27 @@ class Offsets:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             start = self._num_written * RECORD.size
+            if os.fstat(descriptor).st_size < start:  # somebody deleted it; the records are still open here
+                self._fresh[:0] = self._written()
+                start = self._num_written = 0
             if os.pwrite(descriptor, self._fresh, start) == len(self._fresh):
                 failpoint("log.during-offsets")
                 os.ftruncate(descriptor, start + len(self._fresh))
                 self._num_written += len(self._fresh) // RECORD.size
                 self._fresh.clear()
+            is_another = self._descriptor is None or not os.path.sameopenfile(descriptor, self._descriptor)
         finally:
             os.close(descriptor)
-        if self._descriptor is None:
+        if is_another:
+            self.close()
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         failpoint("log.after-offsets")
+
+    def _written(self) -> bytes:
+        """The records that were on disk when the file was opened, or none where they cannot be read any more."""
+        length = self._num_written * RECORD.size
+        content = b"" if self._descriptor is None else os.pread(self._descriptor, length, 0)
+        return content if len(content) == length else bytes(length)
 
     def close(self) -> None:
         """Frees the file."""

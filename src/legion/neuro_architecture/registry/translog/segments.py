@@ -321,7 +321,7 @@ class Segments:
 
     def _is_roll_due(self, segment: Segment, number: int) -> bool:
         """Whether the segment is full, or a killed writer found it so."""
-        return segment.stop_bytes >= self._roll_bytes or (self.folder / segment_name(number)).exists()
+        return segment.stop_bytes >= self._roll_bytes or self.has(number)
 
     def _roll(self, last: Segment | None, number: int) -> Segment:
         failpoint("log.before-roll")
