@@ -194,8 +194,9 @@ def _report(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 name: _volume_at(row[name]["moments"], reached["cold"]["flops"] / 2) for name in ("cold", "warm")
             }
         shares.append(share)
-    known = [share["flops"] for share in shares if share["flops"] is not None]
-    median = statistics.median(known) if len(known) > len(shares) / 2 else None
+    never = float("inf")
+    middle = statistics.median(never if share["flops"] is None else share["flops"] for share in shares)
+    median = None if middle == never else middle
     return {
         "command": "python -m benchmarks.search.warm_start",
         "written_at": rfc3339(SystemClock().now()),
@@ -204,7 +205,8 @@ def _report(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "revision": describe_revision(Path(__file__).parent),
         "must": MUST,
         "median_share_of_operations": median,
-        "is_met": median is not None and len(known) == len(shares) and median <= MUST,
+        "num_reached": sum(share["flops"] is not None for share in shares),
+        "is_met": median is not None and median <= MUST,
         "shares": shares,
         "rows": rows,
     }
