@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from tests.registry.bundles import AT, snapshot_of
 
 from legion.foundation.canonical import canonical_json, parse_canonical
-from legion.foundation.errors import IntegrityError
+from legion.foundation.errors import IntegrityError, WorldError
+from legion.neuro_architecture.registry import ArchitectureRegistry
+from legion.neuro_architecture.registry.failpoints import activated
 from legion.neuro_architecture.registry.ledger import snapshot_in
 from legion.neuro_architecture.spec.entries import SnapshotEntry
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
@@ -58,3 +60,19 @@ def test_it_is_what_the_whole_entry_says(metrics, fact):
 def test_what_holds_none_is_refused(content):
     with pytest.raises(IntegrityError, match="holds no snapshot"):
         snapshot_in(content, 7)
+
+
+def test_a_rebuild_that_fails_midway_lets_nobody_write_by_an_empty_index(tmp_path):
+    one, other = (ArchitectureRegistry(tmp_path / "registry", keys=tmp_path / "keys") for _ in range(2))
+    first = one.register("1", {"strategy": "LoRA"}, {"accuracy": 0.5})
+    assert other.get(first.digest) == first
+    with activated("index.after-clear=eio"), pytest.raises(WorldError, match="cannot be filled"):
+        one.rebuild()
+    second = other.register("2", {"strategy": "LoRA"}, {"accuracy": 0.6})
+    assert (second.revision, second.parent) == (2, first.digest)
+    with activated("index.after-clear=enospc"), pytest.raises(WorldError, match="cannot be filled"):
+        one.rebuild()
+    third = one.register("3", {"strategy": "LoRA"}, {"accuracy": 0.7})
+    assert (third.revision, third.parent) == (3, second.digest)
+    assert one.get(first.digest) == first
+    assert one.verify().is_clean

@@ -66,11 +66,14 @@ class Ledger:
     def catch_up(self, *, is_writing: bool = False) -> None:
         """Sees what others committed, and brings the index to it.
 
+        A writer decides by what the index says, so it asks every time how far it is: somebody may have emptied it to
+        build it anew, and been killed.
+
         Raises:
             IntegrityError: the log is damaged, was rolled back or forked.
         """
         size = self.log.refresh()
-        if size == self._size_indexed:
+        if size == self._size_indexed and (size == 0 or not is_writing):
             if size == 0 and not is_writing:
                 self._refuse_first_format()
             return
@@ -121,6 +124,7 @@ class Ledger:
         """Builds the index anew from the log; returns how many entries it holds."""
         with exclusive_lock(self._lock):
             size = self.log.refresh()
+            self._size_indexed = 0
             self.index.clear()
             with _disk("the index was emptied and cannot be filled"):
                 failpoint("index.after-clear")
