@@ -55,7 +55,7 @@ _OPTIONS: Final = ("trials", "seeds", "steps", "base", "jobs")
 
 
 def main() -> int:
-    """Runs what is missing; 0 where the median share is at most a half."""
+    """Runs what is missing; 0 where every seed reached it and the median share is at most a half."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=24)
     parser.add_argument("--seeds", type=int, default=3)
@@ -195,6 +195,7 @@ def _report(rows: list[dict[str, Any]]) -> dict[str, Any]:
             }
         shares.append(share)
     never = float("inf")
+    num_reached = sum(share["flops"] is not None for share in shares)
     middle = statistics.median(never if share["flops"] is None else share["flops"] for share in shares)
     median = None if middle == never else middle
     return {
@@ -205,8 +206,8 @@ def _report(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "revision": describe_revision(Path(__file__).parent),
         "must": MUST,
         "median_share_of_operations": median,
-        "num_reached": sum(share["flops"] is not None for share in shares),
-        "is_met": median is not None and median <= MUST,
+        "num_reached": num_reached,
+        "is_met": median is not None and num_reached == len(shares) and median <= MUST,
         "shares": shares,
         "rows": rows,
     }
