@@ -149,7 +149,7 @@ def main() -> None:
         size_bytes = path.stat().st_size if path.is_file() else None
     finally:
         if arguments.url:
-            index.clear()
+            index.refill(lambda: ())
         index.close()
         shutil.rmtree(folder)
     report = {

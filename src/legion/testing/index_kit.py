@@ -10,7 +10,7 @@ def test_conformance(check, index):     # an empty index
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from legion.foundation.errors import IntegrityError, InvalidValueError, LegionError
@@ -172,12 +172,49 @@ def a_batch_with_a_bad_entry_is_refused_whole(index: RegistryIndex) -> None:
         _equal((index.position(), list(index.snapshots()), list(index.tagged(["a"]))), ((0, ""), [], []))
 
 
-def clearing_goes_back_to_before_the_first_entry(index: RegistryIndex) -> None:
+def refilling_with_nothing_goes_back_to_before_the_first_entry(index: RegistryIndex) -> None:
     _filled(index)
-    index.clear()
+    index.refill(lambda: ())
     an_empty_index_knows_nothing(index)
     named, _ = _filled(index)
     _equal((list(index.tagged(["production"])), index.alias("champion")), ([0, 1], named["second"].digest))
+
+
+def readers_see_what_stood_until_it_is_refilled(index: RegistryIndex) -> None:
+    _, entries = example_log()
+    rows = numbered(entries)
+    index.apply(0, rows[:2])
+    seen: list[object] = []
+
+    def look() -> None:
+        seen.append((index.position(), list(index.snapshots())))
+
+    def batches() -> Iterator[Sequence[tuple[AnyEntry, str]]]:
+        for row in rows:
+            yield [row]
+            reader = threading.Thread(target=look)
+            reader.start()
+            reader.join()
+
+    look()
+    index.refill(batches)
+    _equal(seen, seen[:1] * (len(rows) + 1))
+    every_query_finds_what_it_says(index, is_filled=True)
+    _equal(index.position(), (len(rows), rows[-1][1]))
+
+
+def a_refill_that_fails_changes_nothing(index: RegistryIndex) -> None:
+    _, entries = example_log()
+    rows = numbered(entries)
+    index.apply(0, rows)
+
+    def batches() -> Iterator[Sequence[tuple[AnyEntry, str]]]:
+        yield rows[:1]
+        raise InvalidValueError("cut off")
+
+    _refused(InvalidValueError, lambda: index.refill(batches))
+    every_query_finds_what_it_says(index, is_filled=True)
+    _equal(index.position(), (len(rows), rows[-1][1]))
 
 
 def one_by_one_gives_the_same_as_all_at_once(index: RegistryIndex) -> None:
@@ -325,7 +362,9 @@ INDEX_CHECKS: Final[Sequence[Callable[[RegistryIndex], None]]] = (
     what_was_applied_is_passed_over,
     a_gap_or_another_log_is_refused_and_changes_nothing,
     a_batch_with_a_bad_entry_is_refused_whole,
-    clearing_goes_back_to_before_the_first_entry,
+    refilling_with_nothing_goes_back_to_before_the_first_entry,
+    readers_see_what_stood_until_it_is_refilled,
+    a_refill_that_fails_changes_nothing,
     one_by_one_gives_the_same_as_all_at_once,
     snapshots_stream_from_anywhere,
     every_query_finds_what_it_says,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, final
 
@@ -64,8 +64,8 @@ class ModelIndex:
             raise IntegrityError("of another log")
         self._entries += entries[passed:]
 
-    def clear(self) -> None:
-        self._entries.clear()
+    def refill(self, batches: Callable[[], Iterable[Sequence[tuple[AnyEntry, str]]]]) -> None:
+        self._entries = [row for entries in batches() for row in entries]
 
     def by_digest(self, digest: str) -> int | None:
         return _first(number for number, item in self._all() if item.digest == digest)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from legion.foundation.canonical import canonical_json, parse_canonical
+from legion.foundation.canonical import canonical_json, digest_json, parse_canonical
 from legion.foundation.errors import InvalidValueError
-from legion.neuro_architecture.registry.indexing import content_name
+from legion.neuro_architecture.registry.indexing import content_name, snapshot_json
 from legion.neuro_architecture.registry.indexing.naming import snapshot_names
 from legion.neuro_architecture.registry.indexing.rows import batch_of, flat_metrics, packed
 from legion.testing.index_entries import made_digest, made_snapshot, numbered, registered
@@ -25,8 +25,10 @@ json_objects = st.dictionaries(texts, json_values, max_size=4)
 def test_names_made_fast_are_the_names_of_the_canonical_text(config, metrics, provenance, tags):
     snapshot = made_snapshot(1, metrics=metrics, provenance=provenance, tags=tags).model_copy(update={"config": config})
     digest, content = snapshot_names(snapshot)
+    told = snapshot.model_dump(mode="json", exclude={"revision", "parent", "created_at"})
     assert "sha256:" + digest.hex() == snapshot.digest
-    assert "sha256:" + content.hex() == content_name(snapshot)
+    assert "sha256:" + content.hex() == content_name(snapshot) == digest_json(told)
+    assert snapshot_json(snapshot) == canonical_json(snapshot.to_dict())
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ class Comparison(RuleBasedStateMachine):
             assert asked(self.index) == asked(self.model)
 
     def teardown(self):
-        self.index.clear()
+        self.index.refill(lambda: ())
         self.index.close()
 
 

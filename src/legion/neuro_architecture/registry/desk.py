@@ -7,7 +7,7 @@ from typing import final
 
 from legion.foundation.canonical import canonical_json, digest_bytes
 from legion.foundation.errors import UnknownNameError
-from legion.neuro_architecture.registry.indexing import RegistryIndex, content_name
+from legion.neuro_architecture.registry.indexing import RegistryIndex, content_name, snapshot_json
 from legion.neuro_architecture.spec.entries import AliasEntry, AnyEntry, SnapshotEntry, TagsEntry
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
@@ -47,7 +47,7 @@ class Desk:
 
     def add_snapshot(self, entry: SnapshotEntry, content: str) -> None:
         """Writes the entry of a snapshot whose content has this name, which is not made again."""
-        raw = canonical_json(entry.snapshot.to_dict())
+        raw = snapshot_json(entry.snapshot)
         self._written[len(self.entries)] = raw
         self.entries.append(entry)
         self._note_snapshot(entry.snapshot, content, digest_bytes(raw))

@@ -61,7 +61,7 @@ PLACES: Final = {
     "index.before-position": "the rows are in the transaction, the position is not moved",
     "index.after-position": "the position is moved, nothing is committed",
     "index.before-catch-up": "an index that lags was found",
-    "index.after-clear": "the index is empty, about to be built anew",
+    "index.after-clear": "the index's transaction has emptied it, about to fill it anew",
     "blob.before-copy": "the scratch file of a blob is empty",
     "blob.after-copy": "it holds the blob, and is not durable",
     "blob.after-sync": "it is durable and has no name",

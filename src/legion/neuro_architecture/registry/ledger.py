@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, final
@@ -24,6 +25,7 @@ __all__ = ["Ledger"]
 log = logging.getLogger(__name__)
 
 _CHUNK: Final = 5_000
+_REMEMBERED: Final = 1 << 16  # digests, of 200 bytes each
 _SNAPSHOT: Final = b'"kind":"snapshot","snapshot":'
 _DIGITS: Final = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG: Final = b"0" * 16  # 2**53 has 16 digits
@@ -50,6 +52,7 @@ class Ledger:
         self._lock = lock
         self._index: RegistryIndex | None = None
         self._size_indexed = 0
+        self._places: OrderedDict[str, int] = OrderedDict()
         self._opening = threading.Lock()
 
     @property
@@ -66,8 +69,7 @@ class Ledger:
     def catch_up(self, *, is_writing: bool = False) -> None:
         """Sees what others committed, and brings the index to it.
 
-        A writer decides by what the index says, so it asks every time how far it is: somebody may have emptied it to
-        build it anew, and been killed.
+        A writer decides by what the index says, so it asks every time how far it is: somebody may have deleted it.
 
         Raises:
             IntegrityError: the log is damaged, was rolled back or forked.
@@ -102,18 +104,18 @@ class Ledger:
             position, leaf = self.index.position()
             if not self._is_ours(position, leaf):
                 log.warning("the index belongs to another log and is built anew from %d entries", size)
-                self.index.clear()
-                position = 0
-            self._apply_from(position, size)
+                self.index.refill(lambda: self._batches(0, size))
+                return
+            for rows in self._batches(position, size):
+                self.index.apply(position, rows)
+                position += len(rows)
 
-    def _apply_from(self, position: int, size: int) -> None:
+    def _batches(self, position: int, size: int) -> Iterator[list[tuple[AnyEntry, str]]]:
         for start in range(position, size, _CHUNK):
-            stop = min(start + _CHUNK, size)
-            rows = [
-                (parse_bytes(content, start + place), self.log.leaf_hash(start + place).hex())
-                for place, content in enumerate(self.log.read_range(start, stop))
+            yield [
+                (parse_bytes(content, number), self.log.leaf_hash(number).hex())
+                for number, content in enumerate(self.log.read_range(start, min(start + _CHUNK, size)), start)
             ]
-            self.index.apply(start, rows)
 
     def _is_ours(self, position: int, leaf: str) -> bool:
         if position == 0:
@@ -124,13 +126,14 @@ class Ledger:
         """Builds the index anew from the log; returns how many entries it holds."""
         with exclusive_lock(self._lock):
             size = self.log.refresh()
-            self._size_indexed = 0
-            self.index.clear()
-            with _disk("the index was emptied and cannot be filled"):
-                failpoint("index.after-clear")
-            self._bring_up(size)
+            with _disk("the index cannot be built anew; it is as it was"):
+                self.index.refill(lambda: self._after_clear(size))
         self._size_indexed = size
         return size
+
+    def _after_clear(self, size: int) -> Iterator[list[tuple[AnyEntry, str]]]:
+        failpoint("index.after-clear")
+        yield from self._batches(0, size)
 
     def commit(self, work: Callable[[Desk], None]) -> None:
         """Lets `work` write on a desk under the lock, and makes what it wrote durable.
@@ -155,6 +158,17 @@ class Ledger:
                 self.index.apply(written.start, list(zip(desk.entries, leaves, strict=True)))
                 self._size_indexed = written.stop
                 failpoint("commit.after-apply")
+
+    def by_digest(self, digest: str) -> int | None:
+        """The entry of the snapshot with this digest; where it stands never changes, so the index is asked once."""
+        number = self._places.get(digest)
+        if number is None:
+            number = self.index.by_digest(digest)
+            if number is not None:
+                self._places[digest] = number
+                if len(self._places) > _REMEMBERED:
+                    self._places.popitem(last=False)
+        return number
 
     def entry(self, number: int) -> AnyEntry:
         """An entry by its number."""

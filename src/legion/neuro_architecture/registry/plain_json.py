@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 __all__ = ["MAX_DEPTH", "check_extent", "parse_plain_json"]
@@ -58,23 +58,31 @@ def check_extent(value: Any, what: str, *, max_depth: int, max_bytes: int) -> No
     Raises:
         ValueError: it is too deep or too long.
     """
-    num_bytes = 0
-    level: list[Iterable[Any]] = [[value]]
-    while level:
-        item = next(iterator := iter(level.pop()), _END)
-        if item is _END:
-            continue
-        level.append(iterator)
-        num_bytes += len(item) if isinstance(item, str) else 1
-        if isinstance(item, Mapping):
-            num_bytes += sum(len(key) for key in item if isinstance(key, str))
-            level.append(iter(item.values()))
-        elif isinstance(item, (list, tuple)):
-            level.append(iter(item))
+    _extent(value, 0, 1, what, max_depth, max_bytes)
+
+
+def _extent(value: Any, num_bytes: int, depth: int, what: str, max_depth: int, max_bytes: int) -> int:
+    """The bytes counted once `value`, which stands at this depth, is; recursion ends at the depth allowed."""
+    if isinstance(value, Mapping):
+        num_bytes += 1 + sum([len(key) for key in value if isinstance(key, str)])
+        items: Collection[Any] = value.values()
+    elif isinstance(value, (list, tuple)):
+        num_bytes += 1
+        items = value
+    else:
+        num_bytes += len(value) if isinstance(value, str) else 1
+        items = ()
+        depth = 0
+    if depth > max_depth:
+        raise ValueError(f"{what} is nested deeper than {max_depth} levels")
+    for item in items:
         if num_bytes > max_bytes:
-            raise ValueError(f"{what} has more than {max_bytes} bytes; it may have at most that many")
-        if len(level) > max_depth + 1:
-            raise ValueError(f"{what} is nested deeper than {max_depth} levels")
-
-
-_END: Final = object()
+            break
+        kind = type(item)
+        if kind is int or kind is float or kind is bool or item is None:
+            num_bytes += 1
+        else:
+            num_bytes = _extent(item, num_bytes, depth + 1, what, max_depth, max_bytes)
+    if num_bytes > max_bytes:
+        raise ValueError(f"{what} has more than {max_bytes} bytes; it may have at most that many")
+    return num_bytes

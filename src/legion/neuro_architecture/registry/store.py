@@ -373,9 +373,9 @@ class ArchitectureRegistry:
             if len(name) == SEMANTIC_HASH_HEX_DIGITS and name == key:
                 return index.latest(name)
             if len(name) == _DIGEST_HEX_DIGITS:
-                return index.by_digest("sha256:" + name)
+                return self._ledger.by_digest("sha256:" + name)
         digest = index.alias(key)
-        return None if digest is None else index.by_digest(digest)
+        return None if digest is None else self._ledger.by_digest(digest)
 
     def resolve(self, key: str) -> ArchitectureSnapshot:
         """`get`, and also the one snapshot whose digest begins so.
@@ -471,7 +471,7 @@ class ArchitectureRegistry:
         with self._reading() as index:
             parent = snapshot.parent
             while parent is not None:
-                number = index.by_digest(parent)
+                number = self._ledger.by_digest(parent)
                 if number is None:
                     raise IntegrityError(f"parent {parent} of {snapshot.digest} is not registered")
                 ancestors.append(self._ledger.snapshot(number))
@@ -581,7 +581,7 @@ class ArchitectureRegistry:
         return registered
 
     def rebuild(self) -> int:
-        """Builds the index anew from the log; returns how many entries it holds."""
+        """Builds the index anew from the log, which readers see at its end; returns how many entries it holds."""
         return self._ledger.rebuild()
 
     def verify_files(self, snapshot: ArchitectureSnapshot) -> None:

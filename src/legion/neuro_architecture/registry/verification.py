@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
+from binascii import unhexlify
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -21,10 +22,12 @@ from legion.neuro_architecture.registry.translog import Damage
 __all__ = ["Finding", "VerificationReport", "verify_registry"]
 
 _DECODE: Final = json.JSONDecoder().decode
-_TAIL: Final = re.compile(rb',"revision":([0-9]+),"semantic_hash":"([0-9a-f]{16})"')
+_NO_FILES: Final = b'{"blobs":{},'
 _PARENT: Final = b'"parent":'
-_DIGEST: Final = b'"sha256:'
+_REVISION: Final = b',"revision":'
+_TAIL: Final = re.compile(rb',"revision":([0-9]+),"semantic_hash":"([0-9a-f]{16})"')
 _SNAPSHOT: Final = b'"kind":"snapshot","snapshot":'
+_NONE: Final = (0, None)
 
 
 @final
@@ -150,7 +153,7 @@ def _finding(damage: Damage) -> Finding:
 class _Story:
     """What the entries say one after another: each must be possible after those before it."""
 
-    latest: dict[str, tuple[int, bytes | None]] = field(default_factory=dict)
+    latest: dict[bytes, tuple[int, bytes | None]] = field(default_factory=dict)
     digests: set[bytes] = field(default_factory=set)
     aliases: dict[str, str | None] = field(default_factory=dict)
     blobs: dict[str, str] = field(default_factory=dict)
@@ -173,17 +176,24 @@ class _Story:
 
     def _snapshot(self, raw: bytes) -> str | None:
         """A revision must follow the one before. The snapshot stands last in its entry, in canonical form."""
-        name, revision, parent, blobs = _kinship(raw)
-        digest = hashlib.sha256(raw).digest()
-        before, expected = self.latest.get(name, (0, None))
+        name, revision, parent = _kinship(raw) or self._parsed(raw)
+        digest = sha256(raw).digest()
+        before, expected = self.latest.get(name, _NONE)
         self.latest[name] = (revision, digest)
         self.digests.add(digest)
-        for file, blob in blobs.items():
-            self.blobs.setdefault(blob, f"{file} of snapshot {digest.hex()[:12]}")
+        if revision == before + 1 and parent == expected:
+            return None
+        return f"it is revision {revision} of {name.decode()}, after revision {before}"
+
+    def _parsed(self, raw: bytes) -> tuple[bytes, int, bytes | None]:
+        """`_kinship` of any snapshot, whose files are noted."""
+        snapshot = _DECODE(raw.decode())
+        for file, blob in snapshot["blobs"].items():
+            self.blobs.setdefault(blob, f"{file} of snapshot {sha256(raw).hexdigest()[:12]}")
             self.deleted.discard(blob)
-        if revision != before + 1 or parent != expected:
-            return f"it is revision {revision} of {name}, after revision {before}"
-        return None
+        named = snapshot["parent"]
+        parent = None if named is None else bytes.fromhex(named.removeprefix("sha256:"))
+        return snapshot["semantic_hash"].encode(), snapshot["revision"], parent
 
     def _move(self, content: bytes) -> str | None:
         entry = json.loads(content)
@@ -201,24 +211,23 @@ class _Story:
         return None
 
 
-def _kinship(raw: bytes) -> tuple[str, int, bytes | None, dict[str, str]]:
-    """Semantic hash, revision, parent and files of a snapshot in canonical JSON.
+def _kinship(raw: bytes) -> tuple[bytes, int, bytes | None] | None:
+    """Semantic hash, revision and parent of a snapshot in canonical JSON, or None where the whole must be parsed.
 
     A million of them are read where they stand: no string holds a bare quote, and after `revision` no object comes, so
     its last place is its own. Where files are named, or a word stands twice, the whole is parsed.
     """
-    tail = _TAIL.match(raw, raw.rfind(b',"revision":'))
-    at = raw.find(_PARENT) + len(_PARENT)
-    first, stop = at + len(_DIGEST), at + len(_DIGEST) + 64
-    is_digest_there = raw[at:first] == _DIGEST and raw[stop : stop + 1] == b'"'
-    is_common = is_digest_there or raw[at : at + 5] == b"null,"
-    if tail is None or not is_common or raw.find(_PARENT, at) >= 0 or not raw.startswith(b'{"blobs":{},'):
-        snapshot = _DECODE(raw.decode())
-        named = snapshot["parent"]
-        parent = None if named is None else bytes.fromhex(named.removeprefix("sha256:"))
-        return snapshot["semantic_hash"], snapshot["revision"], parent, snapshot["blobs"]
-    parent = bytes.fromhex(raw[first:stop].decode()) if is_digest_there else None
-    return tail[2].decode(), int(tail[1]), parent, {}
+    parts = raw.split(_PARENT)
+    rest = parts[-1]
+    tail = _TAIL.match(rest, rest.rfind(_REVISION))
+    if tail is None or len(parts) != 2 or raw[: len(_NO_FILES)] != _NO_FILES:
+        return None
+    revision, name = tail.groups()
+    if rest[:5] == b"null,":
+        return name, int(revision), None
+    if rest[:8] != b'"sha256:' or rest[72:73] != b'"':
+        return None
+    return name, int(revision), unhexlify(rest[8:72])
 
 
 def _check_blobs(root: Path, blobs: BlobStore, story: _Story) -> tuple[int, list[str], list[Finding]]:

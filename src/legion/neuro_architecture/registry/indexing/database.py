@@ -6,9 +6,15 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-__all__ = ["Database", "Row", "Session"]
+from legion.foundation.errors import IntegrityError
+
+__all__ = ["DamagedIndexError", "Database", "Row", "Session"]
 
 Row = tuple[Any, ...]
+
+
+class DamagedIndexError(IntegrityError):
+    """What a database holds cannot be read, or is not our tables."""
 
 
 class Session(Protocol):

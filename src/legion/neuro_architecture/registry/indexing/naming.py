@@ -1,4 +1,4 @@
-"""The two content names of a snapshot, made together and fast: an index is rebuilt from a million of them.
+"""A snapshot as canonical JSON and its two content names, fast: an index is rebuilt from a million of them.
 
 RFC 8785 and Python's own encoder write the same bytes wherever the text is ASCII and no float is whole or in exponent
 form. Records that come from a log are mostly so; for all others `canonical_json` does it. An integer beyond 2**53,
@@ -13,10 +13,10 @@ import re
 import secrets
 from typing import Any, Final
 
-from legion.foundation.canonical import canonical_json, digest_json
+from legion.foundation.canonical import canonical_json, digest_bytes
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
 
-__all__ = ["content_name", "snapshot_names"]
+__all__ = ["content_name", "snapshot_json", "snapshot_names"]
 
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 # A text that nobody can foresee stands between the parts.
@@ -27,7 +27,12 @@ _EXPONENT: Final = re.compile(r"[0-9]e[-+][0-9]")
 
 def content_name(snapshot: ArchitectureSnapshot) -> str:
     """Digest of what the caller gave: everything but revision, parent and time."""
-    return digest_json(snapshot.model_dump(mode="json", exclude={"revision", "parent", "created_at"}))
+    return digest_bytes(_pieces(snapshot)[1])
+
+
+def snapshot_json(snapshot: ArchitectureSnapshot) -> bytes:
+    """Canonical JSON of a snapshot, whose digest names it."""
+    return _pieces(snapshot)[0]
 
 
 def snapshot_names(snapshot: ArchitectureSnapshot) -> tuple[bytes, bytes]:

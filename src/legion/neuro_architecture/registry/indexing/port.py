@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from legion.neuro_architecture.registry.query.terms import Query
@@ -34,8 +34,12 @@ class RegistryIndex(Protocol):
         """
         ...
 
-    def clear(self) -> None:
-        """Back to before the first entry, even where it is damaged."""
+    def refill(self, batches: Callable[[], Iterable[Sequence[tuple[AnyEntry, str]]]]) -> None:
+        """Everything anew, even where it is damaged: until the last batch is in, all see what stood before.
+
+        Args:
+            batches: Gives the entries from number 0 on, as `apply` takes them; asked again where tables had to go.
+        """
         ...
 
     def by_digest(self, digest: str) -> int | None:

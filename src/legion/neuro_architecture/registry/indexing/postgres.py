@@ -14,8 +14,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, final
 
-from legion.foundation.errors import IntegrityError, LegionError, WorldError
-from legion.neuro_architecture.registry.indexing.database import Row
+from legion.foundation.errors import LegionError, WorldError
+from legion.neuro_architecture.registry.indexing.database import DamagedIndexError, Row
 from legion.neuro_architecture.registry.indexing.per_thread import PerThread
 from legion.neuro_architecture.registry.indexing.schema import NEWEST, VERSION_TABLE, Dialect, pending
 
@@ -138,7 +138,7 @@ class PostgresDatabase:
 
     def _translated(self, error: psycopg.Error) -> LegionError:
         if isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
-            return IntegrityError(
+            return DamagedIndexError(
                 f"the index in {self.where} has other tables", cause=str(error), hint="legion registry rebuild"
             )
         return WorldError(f"the index in {self.where} cannot be used", cause=str(error).strip())
@@ -189,4 +189,4 @@ class _PostgresSession:
                 copy.write_row(row)
 
     def empty(self, table: str) -> None:
-        self._connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(table)))
+        self._connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))  # TRUNCATE is seen at once

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, final
 
 from legion.foundation.errors import IntegrityError, InvalidValueError
-from legion.neuro_architecture.registry.indexing.database import Database
+from legion.neuro_architecture.registry.indexing.database import DamagedIndexError, Database
 from legion.neuro_architecture.registry.indexing.rows import batch_of, word
 from legion.neuro_architecture.registry.indexing.searching import search
 from legion.neuro_architecture.registry.indexing.writing import empty_all, write_batch
@@ -90,12 +90,20 @@ class SqlIndex:
             )
         return entries[passed:]
 
-    def clear(self) -> None:
+    def refill(self, batches: Callable[[], Iterable[Sequence[tuple[AnyEntry, str]]]]) -> None:
         try:
-            with self._database.transaction() as session:
-                empty_all(session)
-        except IntegrityError:
+            self._refill(batches())
+        except DamagedIndexError:
             self._database.recreate()
+            self._refill(batches())
+
+    def _refill(self, batches: Iterable[Sequence[tuple[AnyEntry, str]]]) -> None:
+        start = 0
+        with self._database.transaction() as session:
+            empty_all(session)
+            for entries in batches:
+                write_batch(session, batch_of(start, entries))
+                start += len(entries)
 
     def by_digest(self, digest: str) -> int | None:
         return self._first(_BY_DIGEST, digest)

@@ -14,9 +14,9 @@ from typing import Any, Final, final
 
 import apsw
 
-from legion.foundation.errors import IntegrityError, LegionError, WorldError
+from legion.foundation.errors import LegionError, WorldError
 from legion.foundation.files import exclusive_lock
-from legion.neuro_architecture.registry.indexing.database import Row
+from legion.neuro_architecture.registry.indexing.database import DamagedIndexError, Row
 from legion.neuro_architecture.registry.indexing.per_thread import PerThread
 from legion.neuro_architecture.registry.indexing.schema import NEWEST, TABLES, VERSION_TABLE, Dialect, pending
 
@@ -138,7 +138,7 @@ class SqliteDatabase:
 
     def _translated(self, error: apsw.Error) -> LegionError:
         if isinstance(error, (apsw.NotADBError, apsw.CorruptError)):
-            return IntegrityError(
+            return DamagedIndexError(
                 f"the index {self.where} is damaged", cause=str(error), hint="legion registry rebuild"
             )
         if isinstance(error, apsw.BusyError):
@@ -146,7 +146,7 @@ class SqliteDatabase:
                 f"the index {self.where} stayed locked for {_BUSY_MS // 1000} s", cause=str(error), hint="try again"
             )
         if isinstance(error, apsw.SQLError):
-            return IntegrityError(
+            return DamagedIndexError(
                 f"the index {self.where} has other tables", cause=str(error), hint="legion registry rebuild"
             )
         return WorldError(f"the index {self.where} cannot be used", cause=f"{type(error).__name__}: {error}")
@@ -176,6 +176,8 @@ class _SqliteSession:
         self._connection.executemany(statement, rows)
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        if not rows:
+            return
         places = ", ".join("?" * len(columns))
         self._connection.executemany(
             f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})",  # noqa: S608

@@ -49,8 +49,10 @@ def write_batch(session: Session, batch: Batch) -> None:
     session.insert("metrics", ("name", "number", "value"), sorted(batch.metrics))
     session.insert("events", ("subject", "number"), batch.events)
     session.run_many(_COUNT, sorted(Counter(tag for tag, _ in batch.tags).items()))
-    session.run_many(_KEY, batch.keys)
-    session.run_many(_REFER, sorted(batch.blobs.items()))
+    if batch.keys:
+        session.run_many(_KEY, batch.keys)
+    if batch.blobs:
+        session.run_many(_REFER, sorted(batch.blobs.items()))
     for number, change in batch.changes:
         _change(session, number, change)
     failpoint("index.before-position")
