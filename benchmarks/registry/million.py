@@ -3,11 +3,12 @@
     python -m benchmarks.registry.million [--size 1000000] [--folder DIR] [--out FILE]
 
 Snapshots of about half a kilobyte (a LoRA spelled out, two metrics, provenance, two tags) are registered by
-`register_all`. At a tenth of the size and at the whole, lookups by digest are timed, `--lookups` of them after as many
-that warm them up; then queries for two tags, inclusion proofs (first touch of their tiles among them) and one full
-check. Wall time of one thread, the medians and 99th percentiles beside them; where another program shares the core, the
-99th percentile measures that program. So the thread's own processor time is given too (`_cpu_`), for a person, and no
-`must` is judged by it. JSON on stdout, or in `--out`. Exit code 1 where a must is missed.
+`register_all`. At a tenth of the size and at the whole, lookups by digest are timed, `--lookups` of them twice: at the
+second time they are warm, and the registry remembers where each stands (`first_lookup_` is the first time); then
+queries for two tags, inclusion proofs (first touch of their tiles among them) and one full check. Wall time of one
+thread, the medians and 99th percentiles beside them; where another program shares the core, the 99th percentile
+measures that program. So the thread's own processor time is given too (`_cpu_`), for a person, and no `must` is judged
+by it. JSON on stdout, or in `--out`. Exit code 1 where a must is missed.
 """
 
 from __future__ import annotations
@@ -119,9 +120,12 @@ def _lookups(
 ) -> dict[str, float]:
     """The same digests twice; the second time is warm."""
     keys = [_digest(digests, draw.randrange(len(digests) // _DIGEST_BYTES)) for _ in range(count)]
-    for key in keys:
+
+    def find(key: str) -> None:
         assert registry.get(key) is not None
-    return _spread(name, [lambda key=key: registry.get(key) for key in keys])  # type: ignore[misc]
+
+    works = [lambda key=key: find(key) for key in keys]  # type: ignore[misc]
+    return _spread(name.replace("lookup", "first_lookup"), works) | _spread(name, works)
 
 
 def _queries(registry: ArchitectureRegistry, draw: random.Random, count: int) -> dict[str, float]:
