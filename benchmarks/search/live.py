@@ -1,6 +1,7 @@
 """Live searches by the clock: how soon each reaches the hypervolume that Optuna with defaults reaches.
 
     python -m benchmarks.search.live [--arms ours moasha b0] [--trials 64] [--minutes 30] [--out DIR]
+                                       [--note TEXT]
 
 `b0`: Optuna's TPE within LoRA, each trial by PEFT and the Hugging Face Trainer with their defaults, one after another.
 `moasha`: Syne Tune's MO-ASHA over the whole space, each trial by the hand-tuned baseline (length buckets, eager
@@ -351,12 +352,14 @@ def main() -> int:
     parser.add_argument("--base", help="folder of a base model to use in place of the embedded one")
     parser.add_argument("--workspace", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--note", default="", help="kept with the result: how the arms shared the machine")
     arguments = parser.parse_args()
     arena = Arena(Settings.load(workspace=arguments.workspace), arguments.out, arguments.steps, arguments.base)
     for name in arguments.arms:
         if not any(row["arm"] == name for row in arena.rows()):
             ARMS[name](arena, arguments.trials, arguments.minutes, arguments.seed)
     report = summarise(arena)
+    report["note"] = arguments.note
     report["options"] = {name: getattr(arguments, name) for name in ("trials", "minutes", "steps", "seed")}
     write_json(arguments.out / "search-live.json", report)
     print(json.dumps(report, indent=2))

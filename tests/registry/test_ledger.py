@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from tests.registry.bundles import AT, snapshot_of
 
 from legion.foundation.canonical import canonical_json, parse_canonical
 from legion.foundation.errors import IntegrityError, WorldError
-from legion.neuro_architecture.registry import ArchitectureRegistry
+from legion.neuro_architecture.registry import ArchitectureRegistry, ledger
 from legion.neuro_architecture.registry.failpoints import activated
 from legion.neuro_architecture.registry.ledger import snapshot_in
 from legion.neuro_architecture.spec.entries import SnapshotEntry
@@ -77,3 +79,25 @@ def test_a_rebuild_that_fails_midway_changes_nothing_for_readers_and_writers(tmp
     assert (third.revision, third.parent) == (3, second.digest)
     assert one.get(first.digest) == first
     assert one.verify().is_clean
+
+
+class _Noon:
+    """Always the same moment, so that two registries name the same snapshot alike."""
+
+    def now(self):
+        return datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def monotonic_s(self):
+        return 0.0
+
+
+def test_where_digests_stand_is_remembered_of_some_and_never_that_they_are_unknown(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "_REMEMBERED", 2)
+    there, here = (ArchitectureRegistry(tmp_path / name, keys=tmp_path / "keys", clock=_Noon()) for name in "ab")
+    digests = [there.register(version, {"strategy": "LoRA"}, {"accuracy": 0.5}).digest for version in "123"]
+    for version, digest in zip("123", digests, strict=True):
+        assert here.get(digest) is None
+        assert here.register(version, {"strategy": "LoRA"}, {"accuracy": 0.5}).digest == digest
+    for _ in range(2):
+        assert [here.get(digest).version for digest in digests] == ["1", "2", "3"]
+    assert list(here._ledger._places) == digests[1:]
