@@ -170,6 +170,10 @@ class Ledger:
                     self._places.popitem(last=False)
         return number
 
+    def remembered(self, digest: str) -> int | None:
+        """The entry of a snapshot that was asked for before, as `by_digest` remembers it."""
+        return self._places.get(digest)
+
     def entry(self, number: int) -> AnyEntry:
         """An entry by its number."""
         return parse_bytes(self.log.read(number), number)

@@ -367,6 +367,9 @@ class ArchitectureRegistry:
 
     def _number(self, key: str) -> int | None:
         self._ledger.catch_up()
+        number = self._ledger.remembered(key)
+        if number is not None:
+            return number
         index = self._ledger.index
         name = key.removeprefix("sha256:")
         if _HEX.fullmatch(name):
