@@ -13,6 +13,8 @@ from legion.foundation.canonical import canonical_json, parse_canonical
 from legion.foundation.errors import IntegrityError, WorldError
 from legion.neuro_architecture.registry import ArchitectureRegistry, ledger
 from legion.neuro_architecture.registry.failpoints import activated
+from legion.neuro_architecture.registry.indexing.database import DamagedIndexError
+from legion.neuro_architecture.registry.indexing.sql_index import SqlIndex
 from legion.neuro_architecture.registry.ledger import snapshot_in
 from legion.neuro_architecture.spec.entries import SnapshotEntry
 from legion.neuro_architecture.spec.snapshot import ArchitectureSnapshot
@@ -68,17 +70,34 @@ def test_a_rebuild_that_fails_midway_changes_nothing_for_readers_and_writers(tmp
     one, other = (ArchitectureRegistry(tmp_path / "registry", keys=tmp_path / "keys") for _ in range(2))
     first = one.register("1", {"strategy": "LoRA"}, {"accuracy": 0.5})
     assert other.get(first.digest) == first
-    with activated("index.after-clear=eio"), pytest.raises(WorldError, match="it is as it was"):
+    with activated("index.after-clear=eio"), pytest.raises(WorldError, match="cannot be built anew"):
         one.rebuild()
     assert [list(each.query("accuracy > 0.1")) for each in (one, other)] == [[first], [first]]
     second = other.register("2", {"strategy": "LoRA"}, {"accuracy": 0.6})
     assert (second.revision, second.parent) == (2, first.digest)
-    with activated("index.after-clear=enospc"), pytest.raises(WorldError, match="it is as it was"):
+    with activated("index.after-clear=enospc"), pytest.raises(WorldError, match="cannot be built anew"):
         one.rebuild()
     third = one.register("3", {"strategy": "LoRA"}, {"accuracy": 0.7})
     assert (third.revision, third.parent) == (3, second.digest)
     assert one.get(first.digest) == first
     assert one.verify().is_clean
+
+
+def test_a_rebuild_that_fails_once_damaged_tables_are_gone_is_made_up_by_the_next_reader(tmp_path, monkeypatch):
+    registry = ArchitectureRegistry(tmp_path / "registry", keys=tmp_path / "keys")
+    first = registry.register("1", {"strategy": "LoRA"}, {"accuracy": 0.5})
+    refill, damages = SqlIndex._refill, [DamagedIndexError("a page is torn")]
+
+    def refill_or_find_damage(index, batches):
+        if damages:
+            raise damages.pop()
+        refill(index, batches)
+
+    monkeypatch.setattr(SqlIndex, "_refill", refill_or_find_damage)
+    with activated("index.after-clear=eio"), pytest.raises(WorldError, match="cannot be built anew"):
+        registry.rebuild()
+    assert damages == []
+    assert list(registry.query("accuracy > 0.1")) == [first]
 
 
 class _Noon:

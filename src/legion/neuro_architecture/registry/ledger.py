@@ -126,7 +126,8 @@ class Ledger:
         """Builds the index anew from the log; returns how many entries it holds."""
         with exclusive_lock(self._lock):
             size = self.log.refresh()
-            with _disk("the index cannot be built anew; it is as it was"):
+            self._size_indexed = 0  # should the tables be damaged and have to go, a failure leaves none
+            with _disk("the index cannot be built anew"):
                 self.index.refill(lambda: self._after_clear(size))
         self._size_indexed = size
         return size
